@@ -1,0 +1,42 @@
+//! From tokio's clock to the instants that machines take.
+
+use std::time::Duration;
+
+use sideband_protocol::Instant;
+
+/// A time line whose origin is the moment when it was made. Cheap to copy.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeline {
+    origin: tokio::time::Instant,
+}
+
+impl Timeline {
+    /// A time line that starts now. Needs a tokio runtime where time is virtual.
+    #[expect(clippy::disallowed_methods, reason = "the one place where shells read tokio's clock")]
+    pub fn start() -> Self {
+        Self { origin: tokio::time::Instant::now() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Instant {
+        Instant::from_origin(self.origin.elapsed())
+    }
+
+    /// Sleeps until an instant of this time line; for ever if there is none.
+    pub async fn sleep_until(&self, at: Option<Instant>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(self.origin + at.since_origin()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tokio's instant for one of this time line.
+    pub fn to_tokio(&self, at: Instant) -> tokio::time::Instant {
+        self.origin + at.since_origin()
+    }
+
+    /// Time since the origin.
+    pub fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
