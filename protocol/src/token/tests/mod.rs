@@ -1,0 +1,4 @@
+mod check;
+mod keys;
+mod refresh;
+mod vectors;
