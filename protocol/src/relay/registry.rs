@@ -1,0 +1,143 @@
+//! Session ids that were used (REL-10).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{Instant, SessionId};
+
+/// The longest life of a client token (TOK-09) and the skew that the relay allows behind it (TOK-05).
+const TOKEN_LIFE: Duration = Duration::from_secs(300 + 30);
+
+/// The session id is in use or was used (REL-10): 409 `session_conflict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session id was used already")]
+pub struct SessionConflict;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// A client with it is connected; its token is good until then.
+    Live(Instant),
+    /// It is over; remembered until then.
+    Over(Instant),
+}
+
+/// Which session ids were used, over all daemons. A live one is remembered as long as it lives, and each one until its
+/// token has run out, but at least for as long as any client token lives, counted from the session's end. So memory is
+/// bounded by the sessions that opened in that time.
+#[derive(Debug, Default)]
+pub struct Registry {
+    used: BTreeMap<SessionId, Use>,
+    forget: BTreeSet<(Instant, SessionId)>,
+}
+
+impl Registry {
+    /// A registry that remembers nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a session id for a client whose token is accepted until `token_dies` (`exp` and the skew behind it).
+    ///
+    /// # Errors
+    /// The id lives, or lived and is remembered (REL-10).
+    pub fn claim(&mut self, session: SessionId, token_dies: Instant, now: Instant) -> Result<(), SessionConflict> {
+        self.forget_old(now);
+        if self.used.contains_key(&session) {
+            return Err(SessionConflict);
+        }
+        self.used.insert(session, Use::Live(token_dies));
+        Ok(())
+    }
+
+    /// The session is over. Unknown ids, and a second time for the same one, do nothing.
+    pub fn release(&mut self, session: SessionId, now: Instant) {
+        if let Some(entry @ &mut Use::Live(token_dies)) = self.used.get_mut(&session) {
+            let until = token_dies.max(now + TOKEN_LIFE);
+            *entry = Use::Over(until);
+            self.forget.insert((until, session));
+        }
+        self.forget_old(now);
+    }
+
+    /// How many ids are remembered, those of live sessions included.
+    pub fn len(&self) -> usize {
+        self.used.len()
+    }
+
+    /// Whether no id is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some(&(until, session)) = self.forget.first()
+            && until < now
+        {
+            self.forget.pop_first();
+            self.used.remove(&session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_origin(Duration::from_secs(seconds))
+    }
+
+    fn id(n: u64) -> SessionId {
+        SessionId::new(n).unwrap()
+    }
+
+    #[test]
+    fn rel_10_a_live_session_id_is_refused_however_long_it_lives() {
+        let mut registry = Registry::new();
+        assert_eq!(registry.claim(id(1), at(150), at(0)), Ok(()));
+        assert_eq!(registry.claim(id(1), at(150), at(1)), Err(SessionConflict));
+        assert_eq!(registry.claim(id(1), at(100_000), at(99_999)), Err(SessionConflict));
+        assert_eq!(registry.claim(id(2), at(150), at(1)), Ok(()), "another id is free");
+    }
+
+    #[test]
+    fn rel_10_an_ended_session_id_is_refused_for_a_token_life() {
+        let mut registry = Registry::new();
+        registry.claim(id(1), at(150), at(0)).unwrap();
+        registry.release(id(1), at(10));
+        assert_eq!(registry.claim(id(1), at(470), at(340)), Err(SessionConflict));
+        assert_eq!(registry.claim(id(1), at(471), at(341)), Ok(()));
+    }
+
+    #[test]
+    fn rel_10_an_id_is_remembered_while_its_own_token_lives() {
+        let mut registry = Registry::new();
+        registry.claim(id(1), at(5_000), at(0)).unwrap();
+        registry.release(id(1), at(10));
+        assert_eq!(registry.claim(id(1), at(5_000), at(5_000)), Err(SessionConflict));
+        assert_eq!(registry.claim(id(1), at(9_000), at(5_001)), Ok(()));
+    }
+
+    #[test]
+    fn rel_10_memory_is_bounded_by_time() {
+        let mut registry = Registry::new();
+        for n in 1..=1_000 {
+            registry.claim(id(n), at(n + 150), at(n)).unwrap();
+            registry.release(id(n), at(n));
+            assert!(registry.len() <= 332, "{}", registry.len());
+        }
+        registry.release(id(1), at(5_000));
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn rel_10_a_second_release_does_not_prolong_the_memory() {
+        let mut registry = Registry::new();
+        registry.claim(id(1), at(150), at(0)).unwrap();
+        registry.release(id(1), at(0));
+        registry.release(id(1), at(300));
+        assert_eq!(registry.claim(id(1), at(400), at(331)), Ok(()));
+    }
+}
