@@ -30,6 +30,7 @@
 //!   beside this one, which speaks to the hub through `handle_closed`. So do the time bounds of REL-21.
 //! * Faults act in the driver, on messages before `handle_message` and on outputs before they are carried out.
 
+mod config;
 mod ended;
 mod hub;
 mod output;
@@ -38,7 +39,8 @@ mod registry;
 #[cfg(test)]
 mod tests;
 
-pub use hub::{DaemonHub, HubConfig, Refused, SessionView, Takeover};
+pub use config::{HubConfig, Refused, Takeover};
+pub use hub::{DaemonHub, SessionView};
 pub use output::{ConnId, Counters, DropReason, Output, Report};
 pub use pairing::SessionState;
 pub use registry::{Registry, SessionConflict};

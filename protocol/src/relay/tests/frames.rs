@@ -51,7 +51,7 @@ fn wire_09_only_terminal_codes_close() {
         .iter()
         .map(|done| match done {
             Done::Send(_, Frame::Control { code: Ok(code), .. }) => *code,
-            other => panic!("{other:?}"),
+            Done::Send(..) | Done::Close(..) => panic!("{done:?}"),
         })
         .collect();
     use ControlCode::{SessionEnded, SessionPaused, SessionPending, SessionResumed};
@@ -274,7 +274,7 @@ fn rel_06_frames_of_a_session_keep_their_order() {
     }
     let sent = bench.take().into_iter().map(|done| match done {
         Done::Send(DAEMON, frame) => frame.encode(),
-        other => panic!("{other:?}"),
+        done @ (Done::Send(..) | Done::Close(..)) => panic!("{done:?}"),
     });
     assert!(sent.eq(frames));
 }
