@@ -13,6 +13,8 @@
 //! | [`api`] | the control plane's requests, answers and errors | API- |
 //! | [`relay`] | the relay machine | WIRE-09..19, REL- |
 //! | [`peer`] | what both endpoints do once keys are agreed | SBP-, RPC-, EVT- |
+//! | [`endpoint`] | how a shell drives an endpoint machine | |
+//! | [`failure`] | why attempts and sessions end, and whether to retry | CLI-05, DMN-01 |
 //! | [`client`], [`daemon`] | the endpoint machines | CLI-, DMN- |
 //!
 //! The three machines (`relay`, `client`, `daemon`) do not use each other.
@@ -23,6 +25,7 @@ pub mod backoff;
 pub mod client;
 pub mod crypto;
 pub mod daemon;
+pub mod endpoint;
 pub mod entropy;
 pub mod event;
 pub mod failure;

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    ACCEPT_LEN, ControlCode, FrameType, HEADER_LEN, Header, HeaderError, INIT_LEN, NONCE_LEN, SIGNAL_LEN, Scope,
+    ACCEPT_LEN, ControlCode, FrameType, HEADER_LEN, Header, HeaderError, INIT_LEN, NONCE_LEN, SIGNAL_LEN,
     TAG_LEN, UnknownControlCode,
 };
 use crate::SessionId;
@@ -149,14 +149,6 @@ pub enum DecodeError {
         /// The signal byte.
         signal: u8,
     },
-    /// A Control code of session scope without a session, or the reverse.
-    #[error("{code} with session id {session:016x}")]
-    ControlScope {
-        /// The code.
-        code: ControlCode,
-        /// The id in the header.
-        session: u64,
-    },
 }
 
 impl Frame {
@@ -188,13 +180,6 @@ impl Frame {
                 let Some((code, text)) = payload.split_first_chunk::<2>() else { return Err(size) };
                 let code = u16::from_be_bytes(*code);
                 let code = ControlCode::from_u16(code).ok_or(UnknownControlCode(code));
-                if let Ok(code) = code
-                    && (code.scope() == Scope::Session) != (session != 0)
-                    // A client may be refused for a header whose id is zero (disallowed_sender repeats the header's).
-                    && code != ControlCode::DisallowedSender
-                {
-                    return Err(DecodeError::ControlScope { code, session });
-                }
                 // WIRE-06: invalid UTF-8 is replaced.
                 Self::Control {
                     session: SessionId::new(session),

@@ -1,0 +1,525 @@
+//! The machine: phases, retries, and what comes from the relay.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{
+    Access, ClientConfig, CloseReason, Done, Job, Report, RetryMode, SessionGrant, State, calls::Waiting,
+    negotiate::Negotiation,
+};
+use crate::{
+    Entropy, Instant,
+    backoff::{base_delay, client_delay},
+    endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
+    event::EventName,
+    failure::{Cause, Verdict},
+    peer::{Session, SessionOutput},
+    time::earliest,
+    token,
+    wire::{ControlCode, Frame, UnknownControlCode, close},
+};
+
+/// What an attempt or a session is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Idle,
+    /// Waiting for the token source.
+    Token {
+        deadline: Instant,
+    },
+    /// Waiting for the API.
+    Api {
+        deadline: Instant,
+    },
+    Dialling {
+        deadline: Instant,
+        daemon_id: String,
+        session: crate::SessionId,
+    },
+    Negotiating(Box<Negotiation>),
+    Active,
+    Paused,
+    /// Waiting for the next attempt.
+    Delay {
+        until: Instant,
+    },
+    Closed,
+}
+
+/// The client machine. See [`crate::endpoint`] for how to drive it.
+pub struct Client {
+    pub(super) config: ClientConfig,
+    pub(super) entropy: Box<dyn Entropy>,
+    pub(super) phase: Phase,
+    state: State,
+    /// Retries in a row; restarts once active (CLI-04).
+    retries: u32,
+    /// An upgrade was refused with 401 since the last active session (CLI-05).
+    unauthorized_before: bool,
+    /// A redeem gave a session: no further attempt is made (CLI-02).
+    redeemed: bool,
+    /// A redeem ended without a readable answer: the code may be used up (CLI-02).
+    redeem_unclear: bool,
+    link: Option<Keepalive>,
+    pub(super) session: Option<Session>,
+    pub(super) daemon_id: String,
+    /// Calls and messages that wait for an active session (CLI-09).
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) waiting_bytes: usize,
+    /// Events that wait for an active session (CLI-10).
+    pub(super) events: VecDeque<(EventName, Option<Bytes>)>,
+    pub(super) out: VecDeque<Output<Job, Report>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("state", &self.state).field("retries", &self.retries).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that does nothing until it is [started](Self::start).
+    pub fn new(config: ClientConfig, entropy: Box<dyn Entropy>) -> Self {
+        Self {
+            config,
+            entropy,
+            phase: Phase::Idle,
+            state: State::Idle,
+            retries: 0,
+            unauthorized_before: false,
+            redeemed: false,
+            redeem_unclear: false,
+            link: None,
+            session: None,
+            daemon_id: String::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            events: VecDeque::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Where the client is.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The daemon that the client talks to; empty before a Quick Connect code is redeemed.
+    pub fn daemon_id(&self) -> &str {
+        match &self.config.access {
+            Access::Account { daemon_id } => daemon_id,
+            Access::QuickConnect => &self.daemon_id,
+        }
+    }
+
+    /// Makes the first attempt. Does nothing the second time.
+    pub fn start(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Idle) {
+            self.attempt(now);
+        }
+    }
+
+    /// Ends everything, at once and for good (CLI-14). Says goodbye where that can still be heard (SBP-07).
+    pub fn close(&mut self) {
+        if self.is_closed() {
+            return;
+        }
+        if matches!(self.phase, Phase::Active)
+            && let Some(session) = &mut self.session
+        {
+            session.close("", &mut *self.entropy);
+            self.pump_frames();
+        }
+        self.shut(CloseReason::ByUser, close::NORMAL);
+    }
+
+    pub(super) fn set_state(&mut self, state: State) {
+        if self.state != state {
+            self.state = state;
+            self.out.push_back(Output::Report(Report::State(state)));
+        }
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        self.out.push_back(Output::Report(report));
+    }
+
+    pub(super) fn start_job(&mut self, job: Job) {
+        self.out.push_back(Output::Start(job));
+    }
+
+    /// CLI-01, CLI-02: a new session on every attempt, a redeem only while none has succeeded.
+    fn attempt(&mut self, now: Instant) {
+        self.set_state(State::Connecting);
+        let deadline = now + self.config.connection.api_timeout;
+        match self.config.access {
+            Access::Account { .. } => {
+                self.phase = Phase::Token { deadline };
+                self.start_job(Job::FetchToken);
+            }
+            Access::QuickConnect => {
+                self.phase = Phase::Api { deadline };
+                self.start_job(Job::Redeem);
+            }
+        }
+    }
+
+    fn dial(&mut self, grant: SessionGrant, now: Instant) {
+        let Some(session) = token::peek(&grant.token).and_then(|peek| peek.session) else {
+            return self.fail(Cause::ApiUnreadable("the session's token names no session".to_owned()), now);
+        };
+        if let Access::QuickConnect = self.config.access {
+            self.redeemed = true;
+            self.daemon_id = grant.daemon_id.clone().unwrap_or_default();
+        }
+        let daemon_id = self.daemon_id().to_owned();
+        let deadline = now + self.config.connection.dial_timeout;
+        self.phase = Phase::Dialling { deadline, daemon_id, session };
+        self.start_job(Job::Dial(grant));
+    }
+
+    /// An attempt failed or a session is lost: retry or close (CLI-02, CLI-04, CLI-05).
+    pub(super) fn fail(&mut self, cause: Cause, now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        let stood = matches!(self.phase, Phase::Active | Phase::Paused);
+        self.leave(close_code(&cause));
+        if stood {
+            self.report(Report::Disconnected(cause.clone()));
+        }
+        let cause = self.note_redeem(cause);
+        let verdict = match cause.client_verdict(self.config.access.mode()) {
+            Verdict::RetryOnce if self.unauthorized_before => Verdict::Fatal,
+            Verdict::RetryOnce => {
+                self.unauthorized_before = true;
+                Verdict::Retry
+            }
+            verdict @ (Verdict::Fatal | Verdict::Retry) => verdict,
+        };
+        if self.redeemed && verdict != Verdict::Fatal {
+            return self.shut(CloseReason::CodeUsed(cause), close::NORMAL);
+        }
+        let policy = &self.config.retry;
+        match (verdict, policy.mode) {
+            (Verdict::Fatal, _) => return self.shut(CloseReason::Fatal(cause), close::NORMAL),
+            (Verdict::Retry | Verdict::RetryOnce, RetryMode::Never) => {
+                return self.shut(CloseReason::Exhausted { retries: 0, cause }, close::NORMAL);
+            }
+            (Verdict::Retry | Verdict::RetryOnce, RetryMode::OnError) => {}
+        }
+        if policy.max_retries != 0 && self.retries >= policy.max_retries {
+            return self.shut(CloseReason::Exhausted { retries: self.retries, cause }, close::NORMAL);
+        }
+        let base = base_delay(policy.initial, policy.max, self.retries);
+        // CLI-06: at least as long as was asked for; the answer's reader has capped it.
+        let delay = client_delay(base, policy.jitter, &mut *self.entropy).max(cause.retry_after().unwrap_or_default());
+        let retry = self.retries;
+        self.retries = self.retries.saturating_add(1);
+        self.phase = Phase::Delay { until: now + delay };
+        self.set_state(State::Reconnecting);
+        self.report(Report::Retrying { retry, delay, cause });
+    }
+
+    /// CLI-02: after a redeem without a readable answer the code may be burned, and a 404 says so.
+    fn note_redeem(&mut self, cause: Cause) -> Cause {
+        let Access::QuickConnect = self.config.access else { return cause };
+        if let Cause::Api { status: 404, code, message, retry_after } = cause {
+            let hint = if self.redeem_unclear {
+                " (an earlier attempt got no readable answer and may have used the code up; get a new one)"
+            } else {
+                ""
+            };
+            return Cause::Api { status: 404, code, message: format!("{message}{hint}"), retry_after };
+        }
+        self.redeem_unclear |= matches!(
+            cause,
+            Cause::ApiTimeout
+                | Cause::ApiUnreadable(_)
+                | Cause::ApiUnreachable(_)
+                | Cause::Api { status: 500..=599, .. }
+        );
+        cause
+    }
+
+    /// Leaves the attempt or session: calls in flight fail at once with `not_connected` (CLI-09).
+    fn leave(&mut self, code: u16) {
+        self.pump_frames();
+        self.end_calls(crate::peer::CallError::NotConnected);
+        self.session = None;
+        if self.link.take().is_some() {
+            self.out.push_back(Output::CloseSocket(code));
+        }
+        self.out.push_back(Output::Abandon);
+    }
+
+    fn shut(&mut self, reason: CloseReason, code: u16) {
+        self.phase = Phase::Closed;
+        self.end_calls(crate::peer::CallError::PeerClosed);
+        self.end_waiting();
+        self.session = None;
+        if self.link.take().is_some() {
+            self.out.push_back(Output::CloseSocket(code));
+        }
+        self.out.push_back(Output::Abandon);
+        self.set_state(State::Closed);
+        self.report(Report::Closed(reason));
+    }
+
+    /// Sends what the session has to send, and nothing else of it.
+    fn pump_frames(&mut self) {
+        while let Some(output) = self.session.as_mut().and_then(Session::poll_output) {
+            match output {
+                SessionOutput::Frame(frame) => self.out.push_back(Output::Transmit(frame)),
+                SessionOutput::Deliver(delivery) => self.report(Report::Delivery(delivery)),
+                SessionOutput::Introduced(_) | SessionOutput::Ended(_) => {}
+            }
+        }
+    }
+
+    /// Does what the session asks for.
+    pub(super) fn pump(&mut self, now: Instant) {
+        while let Some(output) = self.session.as_mut().and_then(Session::poll_output) {
+            match output {
+                SessionOutput::Frame(frame) => self.out.push_back(Output::Transmit(frame)),
+                SessionOutput::Deliver(delivery) => self.report(Report::Delivery(delivery)),
+                SessionOutput::Introduced(_) => self.activate(now),
+                SessionOutput::Ended(cause) => self.fail(cause, now),
+            }
+        }
+    }
+
+    fn activate(&mut self, now: Instant) {
+        self.retries = 0;
+        self.unauthorized_before = false;
+        self.phase = Phase::Active;
+        self.set_state(State::Active);
+        let daemon_id = self.daemon_id().to_owned();
+        self.report(Report::Connected { daemon_id });
+        self.flush_waiting(now);
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Instant) {
+        let own = match &self.phase {
+            Phase::Negotiating(negotiation) => Some(negotiation.session),
+            Phase::Active | Phase::Paused => self.session.as_ref().map(Session::id),
+            Phase::Idle
+            | Phase::Token { .. }
+            | Phase::Api { .. }
+            | Phase::Dialling { .. }
+            | Phase::Delay { .. }
+            | Phase::Closed => None,
+        };
+        let Some(own) = own else { return };
+        // WIRE-21: another session's id
+        if frame.session() != 0 && frame.session() != own.get() {
+            return self.malformed("a frame for another session", now);
+        }
+        match frame {
+            // WIRE-20
+            Frame::Ping(bytes) => self.out.push_back(Output::Transmit(Frame::Pong(bytes).encode())),
+            Frame::Pong(_) => {}
+            Frame::Control { code, .. } => self.handle_control(code, now),
+            Frame::HandshakeAccept { payload, .. } => self.handle_accept(&payload, now),
+            Frame::Data { payload, .. } => self.handle_data(payload, now),
+            Frame::HandshakeInit { .. } => self.malformed("a HandshakeInit, which no client receives", now),
+            Frame::Signal { .. } => self.malformed("a Signal, which no client receives", now),
+        }
+    }
+
+    pub(super) fn malformed(&mut self, what: &str, now: Instant) {
+        self.fail(Cause::MalformedFrame(what.to_owned()), now);
+    }
+
+    /// CLI-11, and the Control codes of CLI-05.
+    fn handle_control(&mut self, code: Result<ControlCode, UnknownControlCode>, now: Instant) {
+        let stands = matches!(self.phase, Phase::Active | Phase::Paused);
+        match code {
+            // ◇ CLI-05 lists it among what is retried, WIRE-09 and REL-20 keep the connection: it is told, and the session goes on.
+            Ok(ControlCode::RateLimited) => self.report(Report::RateLimited),
+            Ok(ControlCode::SessionPaused) if stands => {
+                self.phase = Phase::Paused;
+                if let Some(session) = &mut self.session {
+                    session.hold();
+                }
+                self.set_state(State::Paused);
+            }
+            Ok(ControlCode::SessionPending) if stands => self.report(Report::Pending),
+            Ok(ControlCode::SessionResumed) if stands => {
+                if let Phase::Paused = self.phase {
+                    self.phase = Phase::Active;
+                    self.set_state(State::Active);
+                    self.report(Report::Resumed);
+                    if let Some(session) = &mut self.session {
+                        session.resume();
+                    }
+                    self.pump(now);
+                    self.flush_waiting(now);
+                }
+            }
+            Ok(
+                ControlCode::SessionPaused
+                | ControlCode::SessionPending
+                | ControlCode::SessionResumed
+                | ControlCode::SessionEnded
+                | ControlCode::Unauthorized
+                | ControlCode::Forbidden
+                | ControlCode::DaemonNotFound
+                | ControlCode::DaemonOffline
+                | ControlCode::SessionNotFound
+                | ControlCode::SessionExpired
+                | ControlCode::MalformedFrame
+                | ControlCode::PayloadTooLarge
+                | ControlCode::InvalidFrameType
+                | ControlCode::InvalidSessionId
+                | ControlCode::DisallowedSender
+                | ControlCode::InternalError
+                | ControlCode::Backpressure,
+            )
+            // WIRE-05
+            | Err(_) => self.fail(Cause::Control(code), now),
+        }
+    }
+}
+
+/// The close code with which a client leaves a socket.
+fn close_code(cause: &Cause) -> u16 {
+    if let Cause::MalformedFrame(_) = cause { close::PROTOCOL } else { close::NORMAL }
+}
+
+impl Endpoint for Client {
+    type Job = Job;
+    type Done = Done;
+    type Report = Report;
+
+    fn handle_done(&mut self, done: Done, now: Instant) {
+        let expected = match (&self.phase, &done) {
+            (Phase::Token { .. }, Done::Token(_))
+            | (Phase::Api { .. }, Done::Session(_))
+            | (Phase::Dialling { .. }, Done::Dialled(_)) => true,
+            (Phase::Negotiating(_), Done::Pin(_) | Done::Answered(_) | Done::PinStored(_)) => true,
+            (
+                Phase::Idle
+                | Phase::Token { .. }
+                | Phase::Api { .. }
+                | Phase::Dialling { .. }
+                | Phase::Negotiating(_)
+                | Phase::Active
+                | Phase::Paused
+                | Phase::Delay { .. }
+                | Phase::Closed,
+                _,
+            ) => false,
+        };
+        if !expected {
+            // A socket that came too late belongs to no attempt.
+            if let Done::Dialled(Ok(())) = done {
+                self.out.push_back(Output::CloseSocket(close::NORMAL));
+            }
+            return;
+        }
+        match done {
+            Done::Token(Ok(())) => {
+                self.phase = Phase::Api { deadline: now + self.config.connection.api_timeout };
+                self.start_job(Job::CreateSession);
+            }
+            Done::Session(Ok(grant)) => self.dial(grant, now),
+            Done::Dialled(Ok(())) => {
+                self.link = Some(Keepalive::new(self.config.connection.keepalive, now));
+                self.negotiate(now);
+            }
+            Done::Pin(Ok(pin)) => self.handle_pin(pin.as_ref(), now),
+            Done::Answered(yes) => self.handle_answer(yes, now),
+            Done::PinStored(Ok(())) => self.handle_trusted(now),
+            Done::Token(Err(cause))
+            | Done::Session(Err(cause))
+            | Done::Dialled(Err(cause))
+            | Done::Pin(Err(cause))
+            | Done::PinStored(Err(cause)) => self.fail(cause, now),
+        }
+    }
+
+    fn handle_message(&mut self, message: Bytes, now: Instant) {
+        self.handle_life(now);
+        let decoded = Frame::decode(&message);
+        // The payload then owns its memory alone and is opened in place.
+        drop(message);
+        match decoded {
+            Ok(frame) => self.handle_frame(frame, now),
+            Err(error) => self.malformed(&error.to_string(), now),
+        }
+    }
+
+    fn handle_forbidden(&mut self, what: Forbidden, now: Instant) {
+        if self.link.take().is_some() {
+            self.out.push_back(Output::CloseSocket(what.close_code()));
+            self.malformed(what.describe(), now);
+        }
+    }
+
+    fn handle_life(&mut self, now: Instant) {
+        if let Some(link) = &mut self.link {
+            link.heard(now);
+        }
+    }
+
+    fn handle_socket_lost(&mut self, code: Option<u16>, now: Instant) {
+        if self.link.take().is_some() {
+            self.fail(Cause::SocketLost { code }, now);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.end_overdue(now);
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(now);
+            self.pump(now);
+        }
+        match &self.phase {
+            Phase::Token { deadline } if *deadline <= now => {
+                self.fail(Cause::TokenSource("no token in time".to_owned()), now);
+            }
+            Phase::Api { deadline } if *deadline <= now => self.fail(Cause::ApiTimeout, now),
+            Phase::Dialling { deadline, .. } if *deadline <= now => self.fail(Cause::DialTimeout, now),
+            Phase::Negotiating(negotiation) if negotiation.deadline <= now => {
+                let cause = negotiation.overdue();
+                self.fail(cause, now);
+            }
+            Phase::Delay { until } if *until <= now => self.attempt(now),
+            Phase::Idle
+            | Phase::Token { .. }
+            | Phase::Api { .. }
+            | Phase::Dialling { .. }
+            | Phase::Negotiating(_)
+            | Phase::Active
+            | Phase::Paused
+            | Phase::Delay { .. }
+            | Phase::Closed => {}
+        }
+        match self.link.as_mut().map(|link| link.poll(now)) {
+            Some(KeepaliveAction::Ping(ping)) => self.out.push_back(Output::Transmit(ping)),
+            Some(KeepaliveAction::Silent) => self.fail(Cause::Silent, now),
+            Some(KeepaliveAction::Wait) | None => {}
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Token { deadline } | Phase::Api { deadline } | Phase::Dialling { deadline, .. } => Some(*deadline),
+            Phase::Negotiating(negotiation) => Some(negotiation.deadline),
+            Phase::Delay { until } => Some(*until),
+            Phase::Idle | Phase::Active | Phase::Paused | Phase::Closed => None,
+        };
+        let calls = earliest(self.session.as_ref().and_then(Session::poll_timeout), self.waiting_deadline());
+        earliest(earliest(phase, calls), self.link.as_ref().and_then(Keepalive::poll_timeout))
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Job, Report>> {
+        self.out.pop_front()
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+}

@@ -1,0 +1,378 @@
+//! The machine: the socket, retries, and what comes from the relay.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::{DaemonConfig, Done, Job, Report, sessions::Slot};
+use crate::{
+    Entropy, Instant, SessionId,
+    backoff::{base_delay, daemon_delay},
+    endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
+    failure::{Cause, Verdict},
+    time::earliest,
+    token,
+    wire::{ControlCode, DecodeError, Frame, Reason, Signal, UnknownControlCode, close},
+};
+
+/// Malformed frames in a row after which the socket is given up (DMN-08).
+const MALFORMED_LIMIT: u32 = 10;
+/// Within this time of a dial that was given up, a `replaced` close may be our own doing (DMN-01).
+const OWN_DIAL: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Token { deadline: Instant },
+    Dialling { deadline: Instant },
+    Online { since: Instant },
+    Delay { until: Instant },
+    Closed,
+}
+
+/// The daemon machine. See [`crate::endpoint`] for how to drive it.
+pub struct Daemon {
+    pub(super) config: DaemonConfig,
+    pub(super) entropy: Box<dyn Entropy>,
+    phase: Phase,
+    retries: u32,
+    was_online: bool,
+    pub(super) daemon_id: String,
+    /// The last token's scope says that sessions can be resumed (DMN-12).
+    resumable: bool,
+    /// When a dial was last given up (DMN-01).
+    gave_up: Option<Instant>,
+    malformed: u32,
+    link: Option<Keepalive>,
+    pub(super) sessions: BTreeMap<SessionId, Slot>,
+    /// Sessions that ended while the socket was away; the relay is told when it is back.
+    owed: BTreeMap<SessionId, Reason>,
+    pub(super) out: VecDeque<Output<Job, Report>>,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon")
+            .field("phase", &self.phase)
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// A daemon that does nothing until it is [started](Self::start).
+    pub fn new(config: DaemonConfig, entropy: Box<dyn Entropy>) -> Self {
+        Self {
+            config,
+            entropy,
+            phase: Phase::Idle,
+            retries: 0,
+            was_online: false,
+            daemon_id: String::new(),
+            resumable: false,
+            gave_up: None,
+            malformed: 0,
+            link: None,
+            sessions: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Makes the first attempt. Does nothing the second time.
+    pub fn start(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Idle) {
+            self.attempt(now);
+        }
+    }
+
+    /// The daemon's id; empty before the first token.
+    pub fn daemon_id(&self) -> &str {
+        &self.daemon_id
+    }
+
+    /// Whether the relay socket stands.
+    pub fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::Online { .. })
+    }
+
+    /// Ends everything, at once and for good; says goodbye to each session and to the relay (DMN-16, SBP-07).
+    pub fn close(&mut self) {
+        self.end(Cause::Closed);
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        self.out.push_back(Output::Report(report));
+    }
+
+    pub(super) fn transmit(&mut self, frame: &Frame) {
+        self.out.push_back(Output::Transmit(frame.encode()));
+    }
+
+    /// Tells the relay about a session, now or when the socket is back.
+    pub(super) fn signal(&mut self, session: SessionId, signal: Signal, reason: Reason) {
+        if self.is_online() {
+            self.transmit(&Frame::Signal { session, signal, reason });
+        } else if signal == Signal::Close {
+            self.owed.insert(session, reason);
+        }
+    }
+
+    /// DMN-03: a fresh token for every relay connection.
+    fn attempt(&mut self, now: Instant) {
+        self.phase = Phase::Token { deadline: now + self.config.connection.api_timeout };
+        self.out.push_back(Output::Start(Job::RenewToken));
+    }
+
+    /// DMN-02, DMN-12.
+    fn handle_token(&mut self, token: String, now: Instant) {
+        let Some(peek) = token::peek(&token) else {
+            return self.fail(Cause::ApiUnreadable("the presence token cannot be read".to_owned()), false, now);
+        };
+        let wanted = match &self.config.daemon_id {
+            Some(wanted) => Some(wanted.clone()),
+            None if self.daemon_id.is_empty() => None,
+            None => Some(self.daemon_id.clone()),
+        };
+        if let Some(wanted) = wanted
+            && wanted != peek.daemon_id
+        {
+            return self.end(Cause::Api {
+                status: 400,
+                code: "BAD_REQUEST".to_owned(),
+                message: format!("the API key belongs to daemon {}, not to {wanted}", peek.daemon_id),
+                retry_after: None,
+            });
+        }
+        self.resumable = peek.is_resumable();
+        self.daemon_id = peek.daemon_id;
+        self.phase = Phase::Dialling { deadline: now + self.config.connection.dial_timeout };
+        self.out.push_back(Output::Start(Job::Dial(token)));
+    }
+
+    fn handle_online(&mut self, now: Instant) {
+        self.phase = Phase::Online { since: now };
+        self.link = Some(Keepalive::new(self.config.connection.keepalive, now));
+        self.malformed = 0;
+        let first = !std::mem::replace(&mut self.was_online, true);
+        // DMN-11: before anything else
+        for (session, reason) in std::mem::take(&mut self.owed) {
+            self.transmit(&Frame::Signal { session, signal: Signal::Close, reason });
+        }
+        self.resume_sessions(self.resumable);
+        let daemon_id = self.daemon_id.clone();
+        self.report(Report::Online { daemon_id, first });
+    }
+
+    /// The attempt failed or the socket is lost: retry for ever, or end (DMN-01, DMN-04).
+    fn fail(&mut self, cause: Cause, clean: bool, now: Instant) {
+        let lasted = match self.phase {
+            Phase::Online { since } => Some(now - since),
+            Phase::Closed => return,
+            Phase::Idle | Phase::Token { .. } | Phase::Dialling { .. } | Phase::Delay { .. } => None,
+        };
+        if let Verdict::Fatal = cause.daemon_verdict() {
+            return self.end(cause);
+        }
+        if self.link.take().is_some() {
+            self.out.push_back(Output::CloseSocket(if matches!(cause, Cause::MalformedFrame(_)) {
+                close::PROTOCOL
+            } else {
+                close::NORMAL
+            }));
+        }
+        self.out.push_back(Output::Abandon);
+        let policy = &self.config.retry;
+        let settled = lasted.is_some_and(|lasted| lasted >= policy.settled);
+        if settled {
+            self.retries = 0;
+        }
+        let delay = if settled && clean {
+            daemon_delay(std::time::Duration::ZERO, policy.clean, &mut *self.entropy)
+        } else {
+            let base = base_delay(policy.initial, policy.max, self.retries);
+            daemon_delay(base, policy.spread, &mut *self.entropy)
+        }
+        .max(cause.retry_after().unwrap_or_default());
+        let retry = self.retries;
+        self.retries = self.retries.saturating_add(1);
+        self.phase = Phase::Delay { until: now + delay };
+        if lasted.is_some() {
+            self.report(Report::Offline(cause.clone()));
+            self.pause_sessions(self.resumable, &cause);
+        }
+        self.report(Report::Retrying { retry, delay, cause });
+    }
+
+    /// Ends for good.
+    fn end(&mut self, cause: Cause) {
+        if self.is_closed() {
+            return;
+        }
+        let by_user = cause == Cause::Closed;
+        self.end_sessions(&cause, by_user);
+        self.phase = Phase::Closed;
+        if self.link.take().is_some() {
+            self.out.push_back(Output::CloseSocket(close::NORMAL));
+        }
+        self.out.push_back(Output::Abandon);
+        self.report(Report::Ended(cause));
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Instant) {
+        match frame {
+            // WIRE-20
+            Frame::Ping(bytes) => self.transmit(&Frame::Pong(bytes)),
+            Frame::Pong(_) => {}
+            Frame::HandshakeInit { session, client_ephemeral } => self.handle_init(session, &client_ephemeral, now),
+            Frame::Data { session, payload } => self.handle_data(session, payload, now),
+            Frame::Control { session, code, .. } => self.handle_control(session, code, now),
+            // WIRE-21
+            Frame::HandshakeAccept { session, .. } | Frame::Signal { session, .. } => {
+                self.session_malformed(session, "a frame that no daemon receives");
+            }
+        }
+    }
+
+    /// DMN-09, DMN-10.
+    fn handle_control(
+        &mut self,
+        session: Option<SessionId>,
+        code: Result<ControlCode, UnknownControlCode>,
+        now: Instant,
+    ) {
+        let Some(session) = session else {
+            return match code {
+                Ok(ControlCode::RateLimited) => self.report(Report::RateLimited),
+                _ => self.fail(Cause::Control(code), false, now),
+            };
+        };
+        let frees = match code {
+            Ok(ControlCode::SessionEnded) => true,
+            Ok(code) => code.is_terminal(),
+            // WIRE-05
+            Err(_) => true,
+        };
+        if frees {
+            self.free(session, Cause::Control(code));
+        }
+    }
+
+    /// WIRE-02 where the header names a session; DMN-08 for all of them.
+    fn handle_malformed(&mut self, error: DecodeError, now: Instant) {
+        self.malformed += 1;
+        let named = match error {
+            DecodeError::Size { session, .. } | DecodeError::UnknownSignal { session, .. } => SessionId::new(session),
+            DecodeError::Header(_) => None,
+        };
+        if let Some(session) = named {
+            self.session_malformed(session, &error.to_string());
+        }
+        if self.malformed >= MALFORMED_LIMIT {
+            self.fail(Cause::MalformedFrame(format!("{MALFORMED_LIMIT} in a row, the last: {error}")), false, now);
+        }
+    }
+}
+
+impl Endpoint for Daemon {
+    type Job = Job;
+    type Done = Done;
+    type Report = Report;
+
+    fn handle_done(&mut self, done: Done, now: Instant) {
+        match (&self.phase, done) {
+            (Phase::Token { .. }, Done::Token(Ok(token))) => self.handle_token(token, now),
+            (Phase::Dialling { .. }, Done::Dialled(Ok(()))) => self.handle_online(now),
+            (Phase::Token { .. }, Done::Token(Err(cause))) | (Phase::Dialling { .. }, Done::Dialled(Err(cause))) => {
+                self.fail(cause, false, now);
+            }
+            // A socket that came too late belongs to no attempt.
+            (_, Done::Dialled(Ok(()))) => self.out.push_back(Output::CloseSocket(close::NORMAL)),
+            (_, Done::Token(_) | Done::Dialled(Err(_))) => {}
+        }
+    }
+
+    fn handle_message(&mut self, message: Bytes, now: Instant) {
+        self.handle_life(now);
+        if !self.is_online() {
+            return;
+        }
+        let decoded = Frame::decode(&message);
+        // The payload then owns its memory alone and is opened in place.
+        drop(message);
+        match decoded {
+            Ok(frame) => {
+                self.malformed = 0;
+                self.handle_frame(frame, now);
+            }
+            Err(error) => self.handle_malformed(error, now),
+        }
+    }
+
+    fn handle_forbidden(&mut self, what: Forbidden, now: Instant) {
+        if self.link.take().is_some() {
+            self.out.push_back(Output::CloseSocket(what.close_code()));
+            self.fail(Cause::MalformedFrame(what.describe().to_owned()), false, now);
+        }
+    }
+
+    fn handle_life(&mut self, now: Instant) {
+        if let Some(link) = &mut self.link {
+            link.heard(now);
+        }
+    }
+
+    fn handle_socket_lost(&mut self, code: Option<u16>, now: Instant) {
+        if self.link.take().is_none() {
+            return;
+        }
+        let cause = Cause::SocketLost { code };
+        if code == Some(close::REPLACED) && self.gave_up.is_none_or(|at| now - at > OWN_DIAL) {
+            // DMN-01: another process has taken this daemon's place; do not duel.
+            return self.end(cause);
+        }
+        let clean = matches!(code, Some(close::NORMAL | 1001 | close::RESTART));
+        self.fail(cause, clean, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.session_timeouts(now);
+        match self.phase {
+            Phase::Token { deadline } if deadline <= now => self.fail(Cause::ApiTimeout, false, now),
+            Phase::Dialling { deadline } if deadline <= now => {
+                self.gave_up = Some(now);
+                self.fail(Cause::DialTimeout, false, now);
+            }
+            Phase::Delay { until } if until <= now => self.attempt(now),
+            Phase::Idle
+            | Phase::Token { .. }
+            | Phase::Dialling { .. }
+            | Phase::Online { .. }
+            | Phase::Delay { .. }
+            | Phase::Closed => {}
+        }
+        match self.link.as_mut().map(|link| link.poll(now)) {
+            Some(KeepaliveAction::Ping(ping)) => self.out.push_back(Output::Transmit(ping)),
+            Some(KeepaliveAction::Silent) => self.fail(Cause::Silent, false, now),
+            Some(KeepaliveAction::Wait) | None => {}
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Token { deadline } | Phase::Dialling { deadline } => Some(deadline),
+            Phase::Delay { until } => Some(until),
+            Phase::Idle | Phase::Online { .. } | Phase::Closed => None,
+        };
+        let link = self.link.as_ref().and_then(Keepalive::poll_timeout);
+        earliest(earliest(phase, link), self.session_deadline())
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Job, Report>> {
+        self.out.pop_front()
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+}

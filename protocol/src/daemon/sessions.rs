@@ -1,0 +1,290 @@
+//! The sessions of a daemon: they share nothing but the socket (DMN-06, DMN-07, DMN-10, DMN-11, DMN-15, DMN-16).
+
+use bytes::Bytes;
+
+use super::{Report, SessionState, machine::Daemon};
+use crate::{
+    Instant, SessionId,
+    client::CallLimits,
+    crypto, entropy,
+    event::EventName,
+    failure::Cause,
+    peer::{Answer, CallError, CallId, Delivery, Session, SessionOutput, Side},
+    sbp::{FrameId, Introduction},
+    time::earliest,
+    wire::{Frame, INIT_LEN, Reason, Signal},
+};
+
+/// One session of a daemon.
+#[derive(Debug)]
+pub(super) struct Slot {
+    session: Session,
+    /// CRY-11: until the client has introduced itself.
+    deadline: Option<Instant>,
+}
+
+impl Daemon {
+    /// DMN-06: a new id starts a session.
+    pub(super) fn handle_init(&mut self, id: SessionId, client_ephemeral: &[u8; INIT_LEN], now: Instant) {
+        if self.sessions.contains_key(&id) {
+            // WIRE-21
+            return self.session_malformed(id, "a second HandshakeInit");
+        }
+        if self.sessions.len() >= self.config.max_sessions {
+            self.report(Report::Refused { session: id, cause: Cause::Overflow("sessions") });
+            return self.signal(id, Signal::Close, Reason::Policy);
+        }
+        let accepted = crypto::accept(&self.config.identity, &self.daemon_id, client_ephemeral, &mut *self.entropy);
+        let (accept, keys) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // CRY-03
+                let cause = Cause::HandshakeFailed(error.to_string());
+                self.report(Report::Refused { session: id, cause });
+                return self.signal(id, Signal::Close, Reason::Error);
+            }
+        };
+        self.transmit(&Frame::HandshakeAccept { session: id, payload: (&accept).into() });
+        let peer_id = format!("peer_{:016x}", entropy::next_u64(&mut *self.entropy));
+        let hello = Introduction::new(peer_id);
+        let session = Session::new(id, Side::Daemon, &keys, &hello, self.config.limits, &mut *self.entropy);
+        let deadline = Some(now + self.config.connection.handshake_timeout);
+        self.sessions.insert(id, Slot { session, deadline });
+        self.pump(id);
+    }
+
+    pub(super) fn handle_data(&mut self, id: SessionId, payload: Bytes, _now: Instant) {
+        // DMN-06: frames of unknown sessions are ignored.
+        let Some(slot) = self.sessions.get_mut(&id) else { return };
+        slot.session.handle_payload(payload, &mut *self.entropy);
+        self.pump(id);
+    }
+
+    /// WIRE-02, WIRE-21: ends that session.
+    pub(super) fn session_malformed(&mut self, id: SessionId, what: &str) {
+        if self.sessions.contains_key(&id) {
+            self.end_session(id, Cause::MalformedFrame(what.to_owned()), Reason::Error);
+        }
+    }
+
+    /// Does what a session asks for.
+    fn pump(&mut self, id: SessionId) {
+        while let Some(slot) = self.sessions.get_mut(&id)
+            && let Some(output) = slot.session.poll_output()
+        {
+            match output {
+                SessionOutput::Frame(frame) => self.out.push_back(crate::endpoint::Output::Transmit(frame)),
+                SessionOutput::Introduced(introduction) => {
+                    slot.deadline = None;
+                    self.report(Report::Opened { session: id, introduction });
+                }
+                SessionOutput::Deliver(delivery) => self.report(Report::Delivery { session: id, delivery }),
+                SessionOutput::Ended(cause) => {
+                    // DMN-15: after an SBP Close there is no error.
+                    let reason = if matches!(cause, Cause::PeerClosed { .. }) { Reason::None } else { Reason::Error };
+                    self.end_session(id, cause, reason);
+                }
+            }
+        }
+    }
+
+    /// Ends a session from this side and tells the relay (DMN-15). Other sessions go on.
+    pub fn end_session(&mut self, id: SessionId, cause: Cause, reason: Reason) {
+        if self.sessions.contains_key(&id) {
+            self.signal(id, Signal::Close, reason);
+            self.free(id, cause);
+        }
+    }
+
+    /// Closes one session as its user asks: SBP Close, then Signal(close, none) (SBP-07, DMN-15).
+    pub fn close_session(&mut self, id: SessionId) {
+        if let Some(slot) = self.sessions.get_mut(&id) {
+            slot.session.close("", &mut *self.entropy);
+            self.pump(id);
+            self.end_session(id, Cause::Closed, Reason::None);
+        }
+    }
+
+    /// Frees keys, window and counters (DMN-10); calls of this side end with `not_connected`.
+    pub(super) fn free(&mut self, id: SessionId, cause: Cause) {
+        let Some(mut slot) = self.sessions.remove(&id) else { return };
+        let error = if cause == Cause::Closed { CallError::PeerClosed } else { CallError::NotConnected };
+        let opened = slot.session.is_introduced();
+        for pending in slot.session.take_calls() {
+            let delivery =
+                Delivery::CallEnded { call: pending.call, outcome: Err(error.clone()), waited: pending.waited };
+            self.report(Report::Delivery { session: id, delivery });
+        }
+        self.report(if opened {
+            Report::Closed { session: id, cause }
+        } else {
+            Report::Refused { session: id, cause }
+        });
+    }
+
+    /// The socket is lost: sessions wait for it (DMN-11), or end with it (DMN-12).
+    pub(super) fn pause_sessions(&mut self, resumable: bool, cause: &Cause) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(slot) = self.sessions.get_mut(&id) else { continue };
+            if resumable && slot.session.is_introduced() {
+                slot.session.hold();
+                self.report(Report::Paused(id));
+            } else {
+                // DMN-11: a session whose introduction was cut short is not whole.
+                if resumable {
+                    self.signal(id, Signal::Close, Reason::StateLost);
+                }
+                self.free(id, cause.clone());
+            }
+        }
+    }
+
+    /// The socket is back: Signal(ready) for each whole session, then what was held back (DMN-11).
+    pub(super) fn resume_sessions(&mut self, resumable: bool) {
+        let ids: Vec<_> = self.sessions.keys().copied().collect();
+        if !resumable {
+            for id in ids {
+                self.free(id, Cause::SocketLost { code: None });
+            }
+            return;
+        }
+        for id in &ids {
+            self.signal(*id, Signal::Ready, Reason::None);
+        }
+        for id in ids {
+            if let Some(slot) = self.sessions.get_mut(&id) {
+                slot.session.resume();
+                self.report(Report::Resumed(id));
+                self.pump(id);
+            }
+        }
+    }
+
+    /// The daemon ends: SBP Close and Signal(close, shutdown) for each session (DMN-16).
+    pub(super) fn end_sessions(&mut self, cause: &Cause, goodbye: bool) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            if goodbye && self.is_online() {
+                if let Some(slot) = self.sessions.get_mut(&id) {
+                    slot.session.close("shutdown", &mut *self.entropy);
+                }
+                self.pump(id);
+                self.signal(id, Signal::Close, Reason::Shutdown);
+            }
+            self.free(id, cause.clone());
+        }
+    }
+
+    pub(super) fn session_timeouts(&mut self, now: Instant) {
+        let due = |slot: &Slot| earliest(slot.deadline, slot.session.poll_timeout()).is_some_and(|at| at <= now);
+        let ids: Vec<_> = self.sessions.iter().filter(|(_, slot)| due(slot)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(slot) = self.sessions.get_mut(&id) else { continue };
+            if slot.deadline.is_some_and(|at| at <= now) {
+                // CRY-11
+                self.end_session(id, Cause::HandshakeTimeout, Reason::Error);
+                continue;
+            }
+            slot.session.handle_timeout(now);
+            self.pump(id);
+        }
+    }
+
+    pub(super) fn session_deadline(&self) -> Option<Instant> {
+        self.sessions.values().filter_map(|slot| earliest(slot.deadline, slot.session.poll_timeout())).min()
+    }
+
+    /// The sessions and where they are, in the order of their ids.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, SessionState)> + '_ {
+        self.sessions.iter().map(|(id, slot)| {
+            let state = if slot.deadline.is_some() {
+                SessionState::Negotiating
+            } else if slot.session.is_held() {
+                SessionState::Paused
+            } else {
+                SessionState::Active
+            };
+            (*id, state)
+        })
+    }
+
+    /// The session if it takes calls now: peers on a daemon fail at once (CLI-09, DMN-11).
+    fn active(&mut self, id: SessionId) -> Result<&mut Session, CallError> {
+        match self.sessions.get_mut(&id) {
+            Some(slot) if slot.session.is_held() => Err(CallError::SessionPaused),
+            Some(slot) if slot.session.is_introduced() => Ok(&mut slot.session),
+            Some(_) | None => Err(CallError::NotConnected),
+        }
+    }
+
+    /// Calls a method of a session's client; its end is reported as [`Delivery::CallEnded`].
+    ///
+    /// # Errors
+    /// No such session, paused, or too large for one frame.
+    pub fn call(
+        &mut self,
+        id: SessionId,
+        call: CallId,
+        method: &str,
+        params: Option<Bytes>,
+        limits: CallLimits,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let sent = now + limits.timeout.unwrap_or(self.config.rpc.timeout);
+        let total = limits.total.or(self.config.rpc.total).map(|total| now + total);
+        let deadline = Some(total.map_or(sent, |total| total.min(sent)));
+        // Borrowed apart: the session and the entropy are both fields of the machine.
+        self.active(id)?;
+        if let Some(slot) = self.sessions.get_mut(&id) {
+            slot.session.call(call, method.to_owned(), params, deadline, false, &mut *self.entropy)?;
+        }
+        self.pump(id);
+        Ok(())
+    }
+
+    /// Forgets a call; a late answer is dropped.
+    pub fn cancel(&mut self, id: SessionId, call: CallId) {
+        if let Some(slot) = self.sessions.get_mut(&id) {
+            slot.session.cancel(call);
+        }
+    }
+
+    /// Sends an event to one session's client; while the session is paused it waits (DMN-11).
+    ///
+    /// # Errors
+    /// No such session, or too large for one frame.
+    pub fn emit(&mut self, id: SessionId, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
+        let Some(slot) = self.sessions.get_mut(&id).filter(|slot| slot.session.is_introduced()) else {
+            return Err(CallError::NotConnected);
+        };
+        let sent = slot.session.emit(name, data, &mut *self.entropy);
+        self.pump(id);
+        sent
+    }
+
+    /// Sends an application's own message on `app/…`.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call); a subject that is not `app/…`.
+    pub fn send_app(&mut self, id: SessionId, subject: &str, data: &[u8]) -> Result<FrameId, CallError> {
+        self.active(id)?;
+        let Some(slot) = self.sessions.get_mut(&id) else { return Err(CallError::NotConnected) };
+        let sent = slot.session.send_app(subject, data, &mut *self.entropy);
+        self.pump(id);
+        sent
+    }
+
+    /// Answers a request; while the session is paused the answer waits (DMN-11), one of a session that is over is dropped.
+    pub fn respond(&mut self, id: SessionId, cid: FrameId, answer: Answer) {
+        if let Some(slot) = self.sessions.get_mut(&id) {
+            slot.session.respond(cid, answer, &mut *self.entropy);
+            self.pump(id);
+        }
+    }
+
+    /// A delivered event or message of this size was consumed.
+    pub fn release(&mut self, id: SessionId, size: usize) {
+        if let Some(slot) = self.sessions.get_mut(&id) {
+            slot.session.release(size);
+        }
+    }
+}
