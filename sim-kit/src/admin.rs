@@ -1,1 +1,296 @@
-//! (in work)
+//! `/__sim`: the JSON types that both sims share, and a typed client.
+//!
+//! | route | served by | answer |
+//! |---|---|---|
+//! | `GET ready` | the binary, see [`ready_router`] | [`Ready`] |
+//! | `GET status` | the relay | [`RelayStatus`] |
+//! | `GET daemons/{id}` | the relay | [`DaemonStatus`]; 404 for one that it does not know |
+//! | `GET keys` | the API | [`Keys`] |
+//! | `POST keys/rotate` | the API | takes [`RotateKeys`], answers [`Keys`] |
+//! | `GET accounts` | the API | [`Accounts`] |
+//!
+//! Errors are `{"error":{"code","message"}}`. Members are in camelCase and are only ever added.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sideband_env::{Env, HttpError, HttpRequest, HttpResponse};
+use sideband_protocol::SessionId;
+use url::Url;
+
+use crate::guard::AdminToken;
+
+/// Where the admin API is, below a sim's URL.
+pub const ADMIN_PATH: &str = "/__sim";
+
+/// How long [`AdminClient`] waits for an answer.
+pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Most bytes of an answer that [`AdminClient`] reads.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// Answer of `ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    /// True; a sim that is not ready does not answer.
+    pub ready: bool,
+    /// What the process serves: `api`, `relay`.
+    pub serves: Vec<String>,
+}
+
+/// Answer of `status`: what a relay sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayStatus {
+    /// The daemons that are connected or have sessions.
+    pub daemons: Vec<DaemonStatus>,
+    /// Counters since the start, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A daemon at a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DaemonStatus {
+    /// The daemon.
+    pub daemon_id: String,
+    /// Whether its socket is there.
+    pub online: bool,
+    /// Its sessions.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// A session at a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStatus {
+    /// The session.
+    pub session_id: SessionId,
+    /// Its state: `paired`, `paused` or `pending`.
+    pub state: String,
+}
+
+/// Answer of `keys` and `keys/rotate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keys {
+    /// The published keys, the one that signs first.
+    pub keys: Vec<KeyInfo>,
+}
+
+/// A published key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyInfo {
+    /// Its id.
+    pub kid: String,
+    /// Whether it signs.
+    pub current: bool,
+    /// Until when it is published, ISO 8601 UTC; absent for the one that signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_until: Option<String>,
+}
+
+/// Body of `keys/rotate`; empty is the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotateKeys {
+    /// Whether the old keys are gone at once (KEY-04).
+    #[serde(default)]
+    pub hard: bool,
+    /// How long the old key stays published, in seconds; the API's own choice if absent. Not with `hard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_seconds: Option<u64>,
+}
+
+/// Answer of `accounts`: what a control plane knows. No credential is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Accounts {
+    /// The users' ids.
+    pub users: Vec<String>,
+    /// The daemons.
+    pub daemons: Vec<DaemonAccount>,
+}
+
+/// A daemon as a control plane knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DaemonAccount {
+    /// The daemon.
+    pub daemon_id: String,
+    /// The user that it belongs to.
+    pub owner: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether it is registered as one whose sessions can be resumed.
+    pub resumable: bool,
+}
+
+/// The body of an error of `/__sim`, and of an upgrade that is refused (TOK-13).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// `error` of an [`ErrorAnswer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A stable code in snake case.
+    pub code: String,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+/// An answer `{"error":{"code","message"}}`.
+pub fn error_response(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
+    let error = ErrorDetail { code: code.to_owned(), message: message.into() };
+    (status, Json(ErrorAnswer { error })).into_response()
+}
+
+/// The route `ready` of a process that serves these. Made once a process: `api` and `relay` share it.
+pub fn ready_router(serves: &[&str]) -> Router {
+    let ready = Ready { ready: true, serves: serves.iter().map(|&part| part.to_owned()).collect() };
+    Router::new().route("/ready", get(move || std::future::ready(Json(ready.clone()))))
+}
+
+/// Why an admin request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The URL cannot be extended.
+    #[error("the admin URL is not usable; it begins with http: or https:")]
+    Url,
+    /// No answer.
+    #[error("no answer from the admin API: {0}")]
+    Http(#[from] HttpError),
+    /// No answer within [`ADMIN_DEADLINE`].
+    #[error("the admin API did not answer within {} s", ADMIN_DEADLINE.as_secs())]
+    Timeout,
+    /// An answer with another status than 200.
+    #[error("the admin API answered {status}: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The stable code; empty if there was none.
+        code: String,
+        /// The message.
+        message: String,
+    },
+    /// An answer that is not what the route returns.
+    #[error("the admin API's answer cannot be read")]
+    Unreadable,
+}
+
+/// Asks a sim's admin API. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AdminClient {
+    env: Env,
+    base: Url,
+    token: Option<AdminToken>,
+}
+
+impl AdminClient {
+    /// A client of the admin API at `base`, such as `http://127.0.0.1:7600/__sim`.
+    pub fn new(env: Env, base: Url, token: Option<AdminToken>) -> Self {
+        Self { env, base, token }
+    }
+
+    /// Whether the sim is ready, and what it serves.
+    ///
+    /// # Errors
+    /// Every [`AdminError`], as for all requests here.
+    pub async fn ready(&self) -> Result<Ready, AdminError> {
+        self.get(&["ready"]).await
+    }
+
+    /// What the relay sees.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn status(&self) -> Result<RelayStatus, AdminError> {
+        self.get(&["status"]).await
+    }
+
+    /// What the relay sees of a daemon; `None` if it does not know it.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn daemon(&self, daemon_id: &str) -> Result<Option<DaemonStatus>, AdminError> {
+        match self.get(&["daemons", daemon_id]).await {
+            Ok(daemon) => Ok(Some(daemon)),
+            Err(AdminError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The API's published keys.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn keys(&self) -> Result<Keys, AdminError> {
+        self.get(&["keys"]).await
+    }
+
+    /// Makes a new key current (KEY-04).
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn rotate_keys(&self, rotate: RotateKeys) -> Result<Keys, AdminError> {
+        let body = serde_json::to_vec(&rotate).map_err(|_| AdminError::Unreadable)?;
+        self.send(Method::POST, &["keys", "rotate"], body.into()).await
+    }
+
+    /// What the API knows of users and daemons.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn accounts(&self) -> Result<Accounts, AdminError> {
+        self.get(&["accounts"]).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, AdminError> {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &[&str], body: Bytes) -> Result<T, AdminError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut().map_err(|()| AdminError::Url)?.pop_if_empty().extend(path);
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.token {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|_| AdminError::Url)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let request = HttpRequest { method, url, headers, body, max_answer: MAX_ANSWER };
+        let answer = tokio::time::timeout(ADMIN_DEADLINE, self.env.http.send(request));
+        decode(answer.await.map_err(|_| AdminError::Timeout)??)
+    }
+}
+
+fn decode<T: DeserializeOwned>(answer: HttpResponse) -> Result<T, AdminError> {
+    if answer.status == StatusCode::OK {
+        return serde_json::from_slice(&answer.body).map_err(|_| AdminError::Unreadable);
+    }
+    let status = answer.status.as_u16();
+    Err(match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
+        Ok(ErrorAnswer { error }) => AdminError::Refused { status, code: error.code, message: error.message },
+        Err(_) => AdminError::Refused { status, code: String::new(), message: "no readable error".to_owned() },
+    })
+}

@@ -1,1 +1,305 @@
-//! (in work)
+//! HTTP over the network seam: an axum `Router` on hyper's http1 connections, the same on tokio and in simulation.
+//!
+//! [`serve`] accepts streams from any [`Listener`], serves each in a task of its own and lets requests be upgraded. An
+//! upgraded connection leaves this module: it belongs to whoever upgraded it (the relay), in number and in lifetime.
+
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sideband_env::{BoxStream, Listener};
+use tokio::{sync::watch, task::JoinSet, time};
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+/// How long accepting rests after an error that is not about one stream, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Whether answers carry a `Date`; on by default. Off in simulation, where it would differ from run to run.
+    pub date_header: bool,
+    /// How long a request's header may take; 10 s by default. Long ones let idle clients hold connections.
+    pub header_timeout: Duration,
+    /// Most HTTP connections at once, upgraded ones not counted; 4,096 by default. Beyond it new ones wait in the
+    /// listener's backlog until one ends.
+    pub max_connections: usize,
+    /// How long requests under way may take to end at shutdown; 2 s by default, which leaves time for the rest of the
+    /// five seconds of REL-24.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            date_header: true,
+            header_timeout: Duration::from_secs(10),
+            max_connections: 4_096,
+            shutdown_grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Where a request's connection comes from, as a request extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Serves until `shutdown` is ready: then nothing more is accepted, requests under way may end within
+/// [`ServeOptions::shutdown_grace`], and what is left is cut. Errors of accepting and of connections end neither.
+pub async fn serve(
+    mut listener: Box<dyn Listener>,
+    app: Router,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < options.max_connections.max(1) => match accepted {
+                Ok((stream, from)) => {
+                    connections.spawn(serve_connection(stream, from, app.clone(), options.clone(), stopped.clone()));
+                }
+                Err(error) if concerns_one_stream(&error) => debug!(%error, "a stream was gone before it was accepted"),
+                Err(error) => {
+                    warn!(%error, "cannot accept; trying again");
+                    tokio::select! {
+                        biased;
+                        () = &mut shutdown => break,
+                        () = time::sleep(ACCEPT_PAUSE) => {}
+                    }
+                }
+            },
+        }
+    }
+    drop(listener);
+    stop.send_replace(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if time::timeout(options.shutdown_grace, ended).await.is_err() {
+        debug!("cutting HTTP connections that did not end");
+    }
+    connections.shutdown().await;
+}
+
+fn concerns_one_stream(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn serve_connection(
+    stream: BoxStream,
+    from: SocketAddr,
+    app: Router,
+    options: ServeOptions,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddr(from));
+        app.clone().oneshot(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .auto_date_header(options.date_header)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let outcome = tokio::select! {
+        biased;
+        outcome = connection.as_mut() => outcome,
+        () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        debug!(%error, "an HTTP connection broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Extension, routing::get};
+    use sideband_env::BoxFuture;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+        sync::{mpsc, oneshot},
+    };
+
+    use super::*;
+
+    /// Accepts what the test sends.
+    struct Scripted(mpsc::Receiver<io::Result<DuplexStream>>);
+
+    impl Listener for Scripted {
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
+            Box::pin(async {
+                match self.0.recv().await {
+                    Some(Ok(stream)) => Ok((Box::new(stream) as BoxStream, SocketAddr::from(([10, 0, 0, 9], 4_000)))),
+                    Some(Err(error)) => Err(error),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([10, 0, 0, 1], 80)))
+        }
+    }
+
+    struct Server {
+        accept: mpsc::Sender<io::Result<DuplexStream>>,
+        stop: oneshot::Sender<()>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    fn start(app: Router, options: ServeOptions) -> Server {
+        let (accept, accepted) = mpsc::channel(16);
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { drop(stopped.await) };
+        let task = tokio::spawn(serve(Box::new(Scripted(accepted)), app, options, shutdown));
+        Server { accept, stop, task }
+    }
+
+    impl Server {
+        async fn connect(&self) -> DuplexStream {
+            let (near, far) = tokio::io::duplex(16_384);
+            self.accept.send(Ok(far)).await.unwrap();
+            near
+        }
+    }
+
+    async fn ask(stream: &mut DuplexStream, path: &str) {
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    }
+
+    /// One answer with its body, which ends with an exclamation mark.
+    async fn answer(stream: &mut DuplexStream) -> String {
+        let mut text = Vec::new();
+        while !text.ends_with(b"!") {
+            let byte = stream.read_u8().await.unwrap();
+            text.push(byte);
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    fn app() -> Router {
+        Router::new()
+            .route("/", get(|Extension(PeerAddr(from)): Extension<PeerAddr>| async move { format!("{from}!") }))
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_and_knows_its_peer() {
+        let server = start(app(), ServeOptions::default());
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        let text = answer(&mut stream).await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("10.0.0.9:4000!"), "{text}");
+        assert!(text.contains("\r\ndate: "));
+    }
+
+    #[tokio::test]
+    async fn the_date_header_can_be_off() {
+        let server = start(app(), ServeOptions { date_header: false, ..ServeOptions::default() });
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        assert!(!answer(&mut stream).await.contains("date:"));
+    }
+
+    #[tokio::test]
+    async fn errors_of_accepting_do_not_end_it() {
+        let server = start(app(), ServeOptions::default());
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::Other] {
+            server.accept.send(Err(kind.into())).await.unwrap();
+        }
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_header_that_takes_too_long_ends_the_connection() {
+        let options = ServeOptions { header_timeout: Duration::from_millis(20), ..ServeOptions::default() };
+        let server = start(app(), options);
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(!rest.starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn connections_over_the_bound_wait_for_one_to_end() {
+        let server = start(app(), ServeOptions { max_connections: 1, ..ServeOptions::default() });
+        let mut first = server.connect().await;
+        ask(&mut first, "/").await;
+        answer(&mut first).await;
+        let mut second = server.connect().await;
+        ask(&mut second, "/").await;
+        let mut early = [0];
+        assert!(time::timeout(Duration::from_millis(50), second.read(&mut early)).await.is_err(), "served too early");
+        drop(first);
+        assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn rel_24_shutdown_lets_a_request_under_way_end() {
+        let (begun, mut has_begun) = mpsc::channel(1);
+        let release = Arc::new(tokio::sync::Notify::new());
+        let slow = {
+            let release = release.clone();
+            move || async move {
+                begun.send(()).await.unwrap();
+                release.notified().await;
+                "done!"
+            }
+        };
+        let server = start(Router::new().route("/", get(slow)), ServeOptions::default());
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        has_begun.recv().await.unwrap();
+        server.stop.send(()).unwrap();
+        release.notify_one();
+        assert!(answer(&mut stream).await.ends_with("done!"));
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn rel_24_shutdown_cuts_what_does_not_end() {
+        struct CountDrop(Arc<AtomicUsize>);
+        impl Drop for CountDrop {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let (begun, mut has_begun) = mpsc::channel(1);
+        let stuck = {
+            let dropped = dropped.clone();
+            move || async move {
+                let _guard = CountDrop(dropped);
+                begun.send(()).await.unwrap();
+                std::future::pending::<&str>().await
+            }
+        };
+        let options = ServeOptions { shutdown_grace: Duration::from_millis(20), ..ServeOptions::default() };
+        let server = start(Router::new().route("/", get(stuck)), options);
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        has_begun.recv().await.unwrap();
+        server.stop.send(()).unwrap();
+        server.task.await.unwrap();
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    }
+}

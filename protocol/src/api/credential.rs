@@ -53,3 +53,9 @@ pub fn random_base62(entropy: &mut (impl Entropy + ?Sized), length: usize) -> St
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     (0..length).map(|_| char::from(DIGITS[entropy::next_below(entropy, 62) as usize])).collect()
 }
+
+/// Whether two secrets are the same, in time that tells nothing but their lengths (API-07).
+pub fn secrets_match(a: &[u8], b: &[u8]) -> bool {
+    use subtle::ConstantTimeEq;
+    a.ct_eq(b).into()
+}

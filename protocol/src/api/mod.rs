@@ -17,7 +17,7 @@ mod types;
 
 pub use answer::{AnswerError, ApiError, MAX_RETRY_AFTER, decode_answer, retry_after, success_body};
 pub use code::{ParseCodeError, QuickConnectCode};
-pub use credential::{API_KEY_PREFIX, ApiKey, ParseApiKeyError, random_base62};
+pub use credential::{API_KEY_PREFIX, ApiKey, ParseApiKeyError, random_base62, secrets_match};
 pub use error::{ErrorBody, ErrorCode, ErrorData, ErrorShape};
 pub use input::{BodyError, Input, InputError, decode_body};
 pub use types::{

@@ -287,3 +287,11 @@ fn api_02_an_api_key_has_its_prefix_and_enough_randomness() {
         assert!(bad.parse::<ApiKey>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn api_07_secrets_match_only_if_they_are_the_same() {
+    assert!(secrets_match(b"abc", b"abc"));
+    for other in [&b"abd"[..], b"ab", b"abcd", b""] {
+        assert!(!secrets_match(b"abc", other));
+    }
+}

@@ -22,10 +22,8 @@ fn warm() -> KeyCache {
 }
 
 fn kid(next: Next) -> String {
-    match next {
-        Next::Check(keys) => keys.keys()[0].kid().to_owned(),
-        other => panic!("{other:?}"),
-    }
+    let Next::Check(keys) = &next else { panic!("{next:?}") };
+    keys.keys()[0].kid().to_owned()
 }
 
 /// A lookup that was given the set of the moment and found its key unknown.
