@@ -146,19 +146,27 @@ pub struct Event {
 /// How many of the newest events are kept for those who ask later.
 pub const RECENT_EVENTS: usize = 4_096;
 
-#[derive(Debug)]
+/// Milliseconds since the start of the time line.
+type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 struct Shared {
-    timeline: Timeline,
+    now: Now,
     recent: Mutex<VecDeque<Event>>,
     stream: broadcast::Sender<Event>,
     keep: usize,
 }
 
 /// Takes events from every part of one process and gives them to whoever listens. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EventSink {
     shared: Arc<Shared>,
     host: Arc<str>,
+}
+
+impl std::fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventSink").field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 impl EventSink {
@@ -169,8 +177,13 @@ impl EventSink {
 
     /// A sink that keeps the newest `keep` events.
     pub fn keeping(timeline: Timeline, host: &str, keep: usize) -> Self {
+        Self::with_time(move || timeline.elapsed().as_millis() as u64, host, keep)
+    }
+
+    /// A sink whose times, in milliseconds, come from a function; for worlds with a time line of their own.
+    pub fn with_time(now: impl Fn() -> u64 + Send + Sync + 'static, host: &str, keep: usize) -> Self {
         let (stream, _) = broadcast::channel(1_024);
-        let shared = Shared { timeline, recent: Mutex::default(), stream, keep };
+        let shared = Shared { now: Arc::new(now), recent: Mutex::default(), stream, keep };
         Self { shared: Arc::new(shared), host: host.into() }
     }
 
@@ -182,7 +195,7 @@ impl EventSink {
     /// Records that something happened now.
     pub fn emit(&self, daemon: Option<&str>, session: Option<SessionId>, kind: EventKind) {
         let event = Event {
-            at: self.shared.timeline.elapsed().as_millis() as u64,
+            at: (self.shared.now)(),
             host: self.host.to_string(),
             daemon: daemon.map(str::to_owned),
             session,

@@ -1,0 +1,568 @@
+//! The client: from a builder to a handle that stays connected.
+
+use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sideband_env::{BoxFuture, Env};
+use sideband_protocol::{
+    Entropy,
+    api::{CreateSession, QuickConnectCode, RedeemQuickConnect},
+    client::{
+        Access, CallLimits, Client as Machine, ClientConfig, CloseReason, ConnectionPolicy, Done, Job, OnDisconnect,
+        Report, RetryPolicy, RpcPolicy, SessionGrant, State,
+    },
+    crypto::TrustPolicy,
+    event::EventName,
+    failure::Cause,
+    peer::{Answer, CallError, CallId},
+    sbp::FrameId,
+};
+use tokio::sync::{broadcast, watch};
+use zeroize::Zeroizing;
+
+use crate::{
+    Error,
+    api::{self, ApiUrl, Credential},
+    driver::{Host, JobFuture, Shared, boxed, drive},
+    error::argument,
+    hub::Hub,
+    identity::{IdentityStore, MemoryStore},
+    peer::{Peer, PeerCore},
+    socket,
+};
+
+/// What a token source failed with; its text reaches the user.
+pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
+
+type TokenSource = Arc<dyn Fn() -> BoxFuture<'static, Result<String, TokenError>> + Send + Sync>;
+
+/// Events in a client's life that a slow reader may be behind by.
+const LIFECYCLE: usize = 1_024;
+
+/// What happens to a client, in order.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Lifecycle {
+    /// The state changed.
+    State(State),
+    /// A fresh session stands; not told on a resume (CLI-12).
+    Connected {
+        /// The daemon.
+        daemon_id: String,
+    },
+    /// A session that stood is lost.
+    Disconnected(Cause),
+    /// Another attempt follows.
+    Retrying {
+        /// Which retry in a row, from 0.
+        retry: u32,
+        /// How long until then.
+        delay: Duration,
+        /// Why.
+        cause: Cause,
+    },
+    /// The daemon is back, not yet ready.
+    Pending,
+    /// The session goes on with the same keys.
+    Resumed,
+    /// The relay dropped frames of ours.
+    RateLimited,
+    /// Closed for good.
+    Closed(CloseReason),
+    /// This many events were missed by a reader that was too slow.
+    Missed(u64),
+}
+
+/// The events in a client's life.
+#[derive(Debug)]
+pub struct LifecycleEvents(broadcast::Receiver<Lifecycle>);
+
+impl LifecycleEvents {
+    /// The next event; `None` once the client is closed. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Lifecycle> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Lifecycle::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// How an account's client is made: by the user's access token, with a new session on every attempt.
+#[must_use = "a builder does nothing until connect()"]
+pub struct Account {
+    common: Common,
+    daemon_id: String,
+    tokens: TokenSource,
+}
+
+/// How a Quick Connect client is made: by a code, once.
+#[must_use = "a builder does nothing until connect()"]
+pub struct QuickConnect {
+    common: Common,
+    code: QuickConnectCode,
+}
+
+struct Common {
+    api: ApiUrl,
+    relay: Option<String>,
+    config: ClientConfig,
+    store: Arc<dyn IdentityStore>,
+    env: Option<Env>,
+}
+
+impl Common {
+    fn new(api_url: &str, access: Access) -> Result<Self, Error> {
+        Ok(Self {
+            api: ApiUrl::parse(api_url)?,
+            relay: None,
+            config: ClientConfig::new(access),
+            store: Arc::new(MemoryStore::new()),
+            env: None,
+        })
+    }
+
+    fn connect(self, source: Source) -> Result<Client, Error> {
+        let env = match self.env {
+            Some(env) => env,
+            None => default_env()?,
+        };
+        let shared = Arc::new(Shared::new(Machine::new(self.config, env.entropy.entropy())));
+        let hub = Arc::new(Hub::default());
+        let peer = Peer::new(shared.clone(), hub.clone());
+        let (state, _) = watch::channel(State::Idle);
+        let (lifecycle, _) = broadcast::channel(LIFECYCLE);
+        let (ended, _) = watch::channel(None);
+        let host = ClientHost {
+            entropy: env.entropy.entropy(),
+            env,
+            api: self.api,
+            relay: self.relay,
+            store: self.store,
+            source,
+            token: None,
+            hub,
+            peer: peer.clone(),
+            state: state.clone(),
+            lifecycle: lifecycle.clone(),
+            ended: ended.clone(),
+        };
+        let done = Arc::new(tokio::sync::Notify::new());
+        let (finished, _) = watch::channel(false);
+        shared.with(|machine, now| machine.start(now));
+        let task = finished.clone();
+        let driven = shared.clone();
+        tokio::spawn(async move {
+            drive(driven, host).await;
+            task.send_replace(true);
+            done.notify_waiters();
+        });
+        Ok(Client { peer, owner: Arc::new(Owner { shared, state, lifecycle, ended, finished }) })
+    }
+}
+
+#[cfg(feature = "real")]
+pub(crate) fn default_env() -> Result<Env, Error> {
+    Env::real(&sideband_env::real::Roots::System).map_err(|e| Error::Setup(e.to_string()))
+}
+
+#[cfg(not(feature = "real"))]
+pub(crate) fn default_env() -> Result<Env, Error> {
+    Err(argument("the environment", "without the feature `real` it must be given with `.env(…)`"))
+}
+
+macro_rules! common_options {
+    () => {
+        /// Dials this relay instead of the one that the API names.
+        ///
+        /// # Errors
+        /// Not a `ws` or `wss` URL with a host.
+        pub fn relay_url(mut self, url: &str) -> Result<Self, Error> {
+            socket::relay_url(url).map_err(|reason| argument("the relay URL", reason))?;
+            self.common.relay = Some(url.to_owned());
+            Ok(self)
+        }
+
+        /// Keeps pinned identities here instead of in memory.
+        pub fn identity_store(mut self, store: impl IdentityStore + 'static) -> Self {
+            self.common.store = Arc::new(store);
+            self
+        }
+
+        /// Accepts only identities that are pinned already. Default: pin the first one and every later one.
+        pub fn pinned_only(mut self) -> Self {
+            self.common.config.trust = TrustPolicy::PinnedOnly;
+            self
+        }
+
+        /// Retries (CLI-04).
+        pub fn retry(mut self, policy: RetryPolicy) -> Self {
+            self.common.config.retry = policy;
+            self
+        }
+
+        /// Time limits of attempts, and keepalive (CLI-07, CLI-13, CRY-11).
+        pub fn connection(mut self, policy: ConnectionPolicy) -> Self {
+            self.common.config.connection = policy;
+            self
+        }
+
+        /// Time limits of calls (RPC-05).
+        pub fn rpc(mut self, policy: RpcPolicy) -> Self {
+            self.common.config.rpc = policy;
+            self
+        }
+
+        /// What happens to calls without a session (CLI-09).
+        pub fn on_disconnect(mut self, choice: OnDisconnect) -> Self {
+            self.common.config.on_disconnect = choice;
+            self
+        }
+
+        /// Another world than the real one: a clock, randomness, a network.
+        pub fn env(mut self, env: Env) -> Self {
+            self.common.env = Some(env);
+            self
+        }
+    };
+}
+
+impl Account {
+    /// A client for one daemon; `tokens` is asked for the user's access token on each attempt (CLI-01).
+    ///
+    /// # Errors
+    /// A bad API URL, or an empty daemon id.
+    pub fn new<F, Fut>(api_url: &str, daemon_id: impl Into<String>, tokens: F) -> Result<Self, Error>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, TokenError>> + Send + 'static,
+    {
+        let daemon_id = daemon_id.into();
+        if daemon_id.is_empty() {
+            return Err(argument("the daemon id", "it is empty"));
+        }
+        let common = Common::new(api_url, Access::Account { daemon_id: daemon_id.clone() })?;
+        Ok(Self { common, daemon_id, tokens: Arc::new(move || Box::pin(tokens())) })
+    }
+
+    /// As [`new`](Self::new), with a token that does not change.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_token(api_url: &str, daemon_id: impl Into<String>, token: impl Into<String>) -> Result<Self, Error> {
+        let token = Zeroizing::new(token.into());
+        Self::new(api_url, daemon_id, move || {
+            let token = token.to_string();
+            async move { Ok(token) }
+        })
+    }
+
+    common_options!();
+
+    /// Starts connecting, in a task of its own, and goes on until the client is closed or dropped.
+    ///
+    /// # Errors
+    /// The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    pub fn connect(self) -> Result<Client, Error> {
+        self.common.connect(Source::Account { daemon_id: self.daemon_id, tokens: self.tokens })
+    }
+}
+
+impl QuickConnect {
+    /// A client for the daemon that made this code, `abcd-efgh-ijkl`; a link with `#qc=` in it is taken too.
+    ///
+    /// # Errors
+    /// A bad API URL, or text that is no code.
+    pub fn new(api_url: &str, code: &str) -> Result<Self, Error> {
+        let text = code.rsplit_once("#qc=").map_or(code, |(_, code)| code).trim();
+        let code = text.parse().map_err(|e| argument("the Quick Connect code", e))?;
+        Ok(Self { common: Common::new(api_url, Access::QuickConnect)?, code })
+    }
+
+    common_options!();
+
+    /// Redeems the code and connects, in a task of its own. A connection that is lost later closes the client (CLI-02).
+    ///
+    /// # Errors
+    /// The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    pub fn connect(self) -> Result<Client, Error> {
+        self.common.connect(Source::Code(self.code))
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("daemon_id", &self.daemon_id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for QuickConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QuickConnect")
+    }
+}
+
+/// The client's end of a session that is made again whenever it is lost. Cheap to clone; when the last clone is dropped it closes.
+///
+/// It is a [`Peer`]: calls, events and handlers stand there.
+#[derive(Clone)]
+pub struct Client {
+    peer: Peer,
+    owner: Arc<Owner>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("state", &*self.owner.state.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Deref for Client {
+    type Target = Peer;
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+struct Owner {
+    shared: Arc<Shared<Machine>>,
+    state: watch::Sender<State>,
+    lifecycle: broadcast::Sender<Lifecycle>,
+    ended: watch::Sender<Option<CloseReason>>,
+    finished: watch::Sender<bool>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.with(|machine, _| machine.close());
+    }
+}
+
+impl Client {
+    /// Waits until the session stands; stays pending while it is paused (CLI-15).
+    ///
+    /// # Errors
+    /// The client closed, and why.
+    pub async fn when_ready(&self) -> Result<(), Error> {
+        let mut state = self.owner.state.subscribe();
+        loop {
+            match *state.borrow_and_update() {
+                State::Active => return Ok(()),
+                State::Closed => break,
+                State::Idle | State::Connecting | State::Negotiating | State::Paused | State::Reconnecting => {}
+            }
+            if state.changed().await.is_err() {
+                break;
+            }
+        }
+        Err(Error::Closed(self.closed().await))
+    }
+
+    /// The state now, and every later one; a reader that is slow sees the newest.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.owner.state.subscribe()
+    }
+
+    /// Everything that happens from now on, in order.
+    pub fn events(&self) -> LifecycleEvents {
+        LifecycleEvents(self.owner.lifecycle.subscribe())
+    }
+
+    /// The daemon's id; empty before a Quick Connect code is redeemed.
+    pub fn daemon_id(&self) -> String {
+        self.owner.shared.look(|machine| machine.daemon_id().to_owned())
+    }
+
+    /// Waits until the client has closed, and says why.
+    pub async fn closed(&self) -> CloseReason {
+        let mut ended = self.owner.ended.subscribe();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(CloseReason::ByUser),
+            Err(_) => CloseReason::ByUser,
+        }
+    }
+
+    /// Closes for good, promptly from every state: waiting calls end with `peer_closed` (CLI-14). Closing twice is fine.
+    pub async fn close(&self) {
+        self.owner.shared.with(|machine, _| machine.close());
+        // An error would mean that the driver is gone.
+        let _ = self.owner.finished.subscribe().wait_for(|finished| *finished).await;
+    }
+}
+
+impl PeerCore for Shared<Machine> {
+    fn call(&self, call: CallId, method: &str, params: Option<Bytes>, limits: CallLimits) -> Result<(), CallError> {
+        self.with(|machine, now| machine.call(call, method, params, limits, now))
+    }
+    fn cancel(&self, call: CallId) {
+        self.with(|machine, _| machine.cancel(call));
+    }
+    fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
+        self.with(|machine, now| machine.emit(name, data, now))
+    }
+    fn send_app(&self, subject: &str, data: Bytes) -> Result<(), CallError> {
+        self.with(|machine, now| machine.send_app(subject, data, now))
+    }
+    fn respond(&self, cid: FrameId, answer: Answer) {
+        self.with(|machine, now| machine.respond(cid, answer, now));
+    }
+    fn release(&self, size: usize) {
+        self.with(|machine, _| machine.release(size));
+    }
+    fn writable(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Shared::writable(self))
+    }
+}
+
+enum Source {
+    Account { daemon_id: String, tokens: TokenSource },
+    Code(QuickConnectCode),
+}
+
+struct ClientHost {
+    env: Env,
+    entropy: Box<dyn Entropy>,
+    api: ApiUrl,
+    relay: Option<String>,
+    store: Arc<dyn IdentityStore>,
+    source: Source,
+    /// The access token of this attempt.
+    token: Option<Arc<std::sync::Mutex<Zeroizing<String>>>>,
+    hub: Arc<Hub>,
+    peer: Peer,
+    state: watch::Sender<State>,
+    lifecycle: broadcast::Sender<Lifecycle>,
+    ended: watch::Sender<Option<CloseReason>>,
+}
+
+impl ClientHost {
+    fn tell(&self, event: Lifecycle) {
+        // Nobody listening is fine.
+        let _ = self.lifecycle.send(event);
+    }
+}
+
+impl Host<Machine> for ClientHost {
+    fn start(&mut self, job: Job) -> JobFuture<Machine> {
+        let (env, api) = (self.env.clone(), self.api.clone());
+        match job {
+            Job::FetchToken => {
+                let slot = Arc::new(std::sync::Mutex::new(Zeroizing::new(String::new())));
+                self.token = Some(slot.clone());
+                let Source::Account { tokens, .. } = &self.source else { return never() };
+                let token = tokens();
+                boxed(async move {
+                    let result = token.await.map_err(|e| Cause::TokenSource(e.to_string()));
+                    (Done::Token(result.map(|token| *crate::hub::lock(&slot) = Zeroizing::new(token))), None)
+                })
+            }
+            Job::CreateSession => {
+                let Source::Account { daemon_id, .. } = &self.source else { return never() };
+                let request = CreateSession { daemon_id: daemon_id.clone() };
+                let token = self.token.take();
+                boxed(async move {
+                    let token = token.map(|slot| crate::hub::lock(&slot).clone()).unwrap_or_default();
+                    let credential = Credential { bearer: Some(&token), resume: false };
+                    let result = api::call(&env, &api, &request, credential).await;
+                    let grant = |session: sideband_protocol::api::Session| SessionGrant {
+                        relay_url: session.relay_url,
+                        token: session.token,
+                        daemon_id: None,
+                    };
+                    (Done::Session(result.map(grant)), None)
+                })
+            }
+            Job::Redeem => {
+                let Source::Code(code) = &self.source else { return never() };
+                let request = RedeemQuickConnect { code: code.to_string() };
+                boxed(async move {
+                    let result = api::call(&env, &api, &request, Credential::default()).await;
+                    let grant = |redeemed: sideband_protocol::api::Redeemed| SessionGrant {
+                        relay_url: redeemed.relay_url,
+                        token: redeemed.token,
+                        daemon_id: Some(redeemed.daemon_id),
+                    };
+                    (Done::Session(result.map(grant)), None)
+                })
+            }
+            Job::Dial(grant) => {
+                let relay = self.relay.clone().unwrap_or(grant.relay_url);
+                let token = Zeroizing::new(grant.token);
+                let mut entropy = fork(&mut *self.entropy);
+                boxed(async move {
+                    match socket::dial(&env, &relay, &token, &mut *entropy).await {
+                        Ok(socket) => (Done::Dialled(Ok(())), Some(Box::new(socket))),
+                        Err(cause) => (Done::Dialled(Err(cause)), None),
+                    }
+                })
+            }
+            Job::LoadPin { daemon_id } => {
+                let store = self.store.clone();
+                boxed(async move {
+                    let pin = store.load(&daemon_id).await.map_err(|e| Cause::IdentityStore(e.to_string()));
+                    (Done::Pin(pin), None)
+                })
+            }
+            Job::StorePin { daemon_id, key } => {
+                let store = self.store.clone();
+                boxed(async move {
+                    let stored = store.store(&daemon_id, key).await.map_err(|e| Cause::IdentityStore(e.to_string()));
+                    (Done::PinStored(stored), None)
+                })
+            }
+            // No builder offers `prompt` without somebody to ask (TRU-01); nobody to ask is a no.
+            Job::AskTrust(_) => boxed(async { (Done::Answered(false), None) }),
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::State(state) => {
+                tracing::debug!(target: "sideband::client", state = state.name(), "state");
+                self.tell(Lifecycle::State(state));
+                self.state.send_replace(state);
+            }
+            Report::Connected { daemon_id } => {
+                tracing::info!(target: "sideband::client", %daemon_id, "connected");
+                self.tell(Lifecycle::Connected { daemon_id });
+            }
+            Report::Disconnected(cause) => {
+                tracing::info!(target: "sideband::client", %cause, "disconnected");
+                self.tell(Lifecycle::Disconnected(cause));
+            }
+            Report::Retrying { retry, delay, cause } => {
+                tracing::info!(target: "sideband::client", retry, ?delay, %cause, "retrying");
+                self.tell(Lifecycle::Retrying { retry, delay, cause });
+            }
+            Report::Pending => self.tell(Lifecycle::Pending),
+            Report::Resumed => self.tell(Lifecycle::Resumed),
+            Report::RateLimited => self.tell(Lifecycle::RateLimited),
+            Report::Delivery(delivery) => self.hub.deliver(delivery, &self.peer),
+            Report::Closed(reason) => {
+                tracing::info!(target: "sideband::client", %reason, "closed");
+                self.ended.send_replace(Some(reason.clone()));
+                self.tell(Lifecycle::Closed(reason));
+                self.hub.end();
+            }
+        }
+    }
+}
+
+/// A job that this client's access never asks for.
+fn never() -> JobFuture<Machine> {
+    boxed(std::future::pending())
+}
+
+/// A source of randomness of its own for a future.
+pub(crate) fn fork(parent: &mut dyn Entropy) -> Box<dyn Entropy> {
+    struct Once(Zeroizing<[u8; 64]>, usize);
+    impl Entropy for Once {
+        fn fill(&mut self, out: &mut [u8]) {
+            for byte in out {
+                *byte = self.0[self.1 % 64];
+                self.1 += 1;
+            }
+        }
+    }
+    Box::new(Once(Zeroizing::new(sideband_protocol::entropy::bytes(parent)), 0))
+}

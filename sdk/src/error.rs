@@ -1,0 +1,158 @@
+//! One error type; its kind says who is at fault.
+
+use sideband_protocol::{client::CloseReason, failure::Cause, peer::CallError};
+
+/// Who is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The caller: a bad argument, or a call that does not fit the state.
+    Misuse,
+    /// The program at the other end answered with an error or broke the protocol.
+    Peer,
+    /// The API or the relay refused.
+    Refused,
+    /// The network, or a server that did not answer: may pass.
+    Network,
+    /// Trust: an identity that is not accepted.
+    Trust,
+    /// It was closed by this side.
+    Closed,
+}
+
+/// What went wrong. No variant holds a token, a key or a code.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is wrong; nothing was done.
+    #[error("{what} is not usable: {reason}")]
+    Argument {
+        /// Which argument.
+        what: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The world could not be set up (TLS roots).
+    #[error("cannot set up the network: {0}")]
+    Setup(String),
+    /// A call, event or message failed: a peer error with a code.
+    #[error("{0}")]
+    Call(#[from] CallError),
+    /// The params, result or data do not fit their type.
+    #[error("{what} does not fit its type: {reason}")]
+    Json {
+        /// `params`, `result` or `data`.
+        what: &'static str,
+        /// What does not fit, and where.
+        reason: String,
+    },
+    /// The client closed, and why.
+    #[error("the client is closed: {0}")]
+    Closed(CloseReason),
+    /// The daemon ended, or an API call failed, and why.
+    #[error("{0}")]
+    Failed(Cause),
+}
+
+impl Error {
+    /// Who is at fault.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Argument { .. } | Self::Setup(_) => ErrorKind::Misuse,
+            Self::Json { what, .. } => {
+                if *what == "result" || *what == "data" {
+                    ErrorKind::Peer
+                } else {
+                    ErrorKind::Misuse
+                }
+            }
+            Self::Call(error) => match error {
+                CallError::PeerClosed | CallError::Cancelled => ErrorKind::Closed,
+                CallError::NotConnected | CallError::SessionPaused | CallError::Timeout => ErrorKind::Network,
+                CallError::InvalidState(_)
+                | CallError::BufferOverflow { .. }
+                | CallError::InvalidPattern(_)
+                | CallError::MessageTooLarge { .. } => ErrorKind::Misuse,
+                CallError::Rpc { .. } => ErrorKind::Peer,
+            },
+            Self::Closed(CloseReason::ByUser) => ErrorKind::Closed,
+            Self::Closed(
+                CloseReason::Fatal(cause) | CloseReason::Exhausted { cause, .. } | CloseReason::CodeUsed(cause),
+            )
+            | Self::Failed(cause) => cause_kind(cause),
+        }
+    }
+
+    /// The peer error code of `docs/spec/5-endpoints.md`, where there is one.
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Call(error) => Some(error.code()),
+            Self::Closed(CloseReason::CodeUsed(_)) => Some("invalid_state"),
+            Self::Closed(CloseReason::ByUser | CloseReason::Fatal(_) | CloseReason::Exhausted { .. }) => {
+                Some("peer_closed")
+            }
+            Self::Argument { .. } | Self::Setup(_) | Self::Json { .. } | Self::Failed(_) => None,
+        }
+    }
+
+    /// The HTTP status, if an API or a relay refused with one (CLI-08).
+    pub fn status(&self) -> Option<u16> {
+        match self.cause()? {
+            Cause::Api { status, .. } | Cause::Upgrade { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Why the connection or attempt failed, where that is the reason.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Closed(
+                CloseReason::Fatal(cause) | CloseReason::Exhausted { cause, .. } | CloseReason::CodeUsed(cause),
+            )
+            | Self::Failed(cause) => Some(cause),
+            Self::Closed(CloseReason::ByUser)
+            | Self::Argument { .. }
+            | Self::Setup(_)
+            | Self::Json { .. }
+            | Self::Call(_) => None,
+        }
+    }
+
+    /// Whether the same thing may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        self.kind() == ErrorKind::Network
+    }
+}
+
+fn cause_kind(cause: &Cause) -> ErrorKind {
+    match cause {
+        Cause::Api { status, .. } | Cause::Upgrade { status, .. } => match status {
+            429 | 500..=599 => ErrorKind::Network,
+            _ => ErrorKind::Refused,
+        },
+        Cause::Control(_) => ErrorKind::Refused,
+        Cause::TokenSource(_) | Cause::RelayUrl(_) | Cause::IdentityStore(_) | Cause::HandlerFailed(_) => {
+            ErrorKind::Misuse
+        }
+        Cause::ApiUnreadable(_)
+        | Cause::ApiUnreachable(_)
+        | Cause::ApiTimeout
+        | Cause::RelayUnreachable(_)
+        | Cause::DialTimeout
+        | Cause::SocketLost { .. }
+        | Cause::Silent
+        | Cause::HandshakeTimeout => ErrorKind::Network,
+        Cause::MalformedFrame(_)
+        | Cause::DecryptFailed
+        | Cause::Exhausted
+        | Cause::PeerError { .. }
+        | Cause::PeerViolation { .. }
+        | Cause::PeerClosed { .. }
+        | Cause::Overflow(_) => ErrorKind::Peer,
+        Cause::HandshakeFailed(_) | Cause::IdentityChanged { .. } => ErrorKind::Trust,
+        Cause::Closed => ErrorKind::Closed,
+    }
+}
+
+pub(crate) fn argument(what: &'static str, reason: impl std::fmt::Display) -> Error {
+    Error::Argument { what, reason: reason.to_string() }
+}

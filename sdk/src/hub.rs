@@ -1,0 +1,226 @@
+//! What one peer's handles share: calls that wait, subscriptions, handlers and their tasks.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use sideband_env::BoxFuture;
+use sideband_protocol::{
+    event::{EventName, EventPattern},
+    peer::{Answer, CallError, CallId, Delivery},
+    rpc,
+    sbp::FrameId,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use crate::peer::{Context, Peer};
+
+/// The numbers of calls are unique in one process, so that no answer can reach another peer's call.
+static NEXT_CALL: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn next_call() -> CallId {
+    CallId(NEXT_CALL.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a call came to.
+pub(crate) struct Ended {
+    pub(crate) outcome: Result<Option<Bytes>, CallError>,
+    pub(crate) waited: bool,
+}
+
+pub(crate) type Handler = Arc<dyn Fn(Option<Bytes>, Context) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// Handlers by method; a daemon's are shared by all its connections.
+#[derive(Default)]
+pub(crate) struct Handlers(Mutex<BTreeMap<String, Handler>>);
+
+impl Handlers {
+    /// RPC-07: false if the method is taken.
+    pub(crate) fn add(&self, method: String, handler: Handler) -> bool {
+        let mut handlers = lock(&self.0);
+        if handlers.contains_key(&method) {
+            return false;
+        }
+        handlers.insert(method, handler);
+        true
+    }
+
+    pub(crate) fn get(&self, method: &str) -> Option<Handler> {
+        lock(&self.0).get(method).cloned()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        lock(&self.0).keys().cloned().collect()
+    }
+}
+
+/// One event or message as its receivers see it; the session counts it as consumed when the last one has taken it.
+pub(crate) struct Shelf<T> {
+    item: T,
+    release: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl<T> Shelf<T> {
+    pub(crate) fn item(&self) -> &T {
+        &self.item
+    }
+}
+
+impl<T> Drop for Shelf<T> {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            release();
+        }
+    }
+}
+
+pub(crate) type EventItem = Arc<Shelf<(EventName, Option<Bytes>)>>;
+pub(crate) type AppItem = Arc<Shelf<(String, Bytes)>>;
+
+struct Subscription {
+    pattern: EventPattern,
+    sender: mpsc::UnboundedSender<EventItem>,
+}
+
+/// What one peer's handles share.
+#[derive(Default)]
+pub(crate) struct Hub {
+    calls: Mutex<BTreeMap<CallId, oneshot::Sender<Ended>>>,
+    // The session bounds what waits here (DMN-07): items are released when they are taken.
+    subscriptions: Mutex<Vec<Subscription>>,
+    messages: Mutex<Vec<mpsc::UnboundedSender<AppItem>>>,
+    pub(crate) handlers: Handlers,
+    /// A daemon's own handlers, asked second.
+    pub(crate) shared_handlers: Option<Arc<Handlers>>,
+    tasks: Mutex<JoinSet<()>>,
+    /// The peer is over: nothing is registered or run any more.
+    over: AtomicBool,
+}
+
+impl Hub {
+    pub(crate) fn with_shared(handlers: Arc<Handlers>) -> Self {
+        Self { shared_handlers: Some(handlers), ..Self::default() }
+    }
+
+    /// Waits for a call's end.
+    pub(crate) fn expect(&self, call: CallId) -> oneshot::Receiver<Ended> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.calls).insert(call, sender);
+        receiver
+    }
+
+    pub(crate) fn forget(&self, call: CallId) {
+        lock(&self.calls).remove(&call);
+    }
+
+    pub(crate) fn subscribe(&self, pattern: EventPattern) -> mpsc::UnboundedReceiver<EventItem> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut subscriptions = lock(&self.subscriptions);
+        if !self.is_over() {
+            subscriptions.push(Subscription { pattern, sender });
+        }
+        receiver
+    }
+
+    pub(crate) fn messages(&self) -> mpsc::UnboundedReceiver<AppItem> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut messages = lock(&self.messages);
+        if !self.is_over() {
+            messages.push(sender);
+        }
+        receiver
+    }
+
+    /// Runs a task that ends with the peer.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        if !self.is_over() {
+            tasks.spawn(task);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// The peer is over: subscriptions end, handlers are stopped.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        lock(&self.subscriptions).clear();
+        lock(&self.messages).clear();
+        lock(&self.calls).clear();
+        lock(&self.tasks).abort_all();
+    }
+
+    /// Something came for this peer.
+    pub(crate) fn deliver(&self, delivery: Delivery, peer: &Peer) {
+        match delivery {
+            Delivery::CallEnded { call, outcome, waited } => {
+                let waiting = lock(&self.calls).remove(&call);
+                if let Some(waiting) = waiting {
+                    // Whoever called may have given up just now.
+                    let _ = waiting.send(Ended { outcome, waited });
+                }
+            }
+            Delivery::Event { name, data, size } => {
+                let item = Arc::new(Shelf { item: (name, data), release: Some(peer.releaser(size)) });
+                // EVT-02: every matching subscription once, in the order sent.
+                lock(&self.subscriptions).retain(|subscription| {
+                    !subscription.sender.is_closed()
+                        && (!subscription.pattern.matches(&item.item.0)
+                            || subscription.sender.send(item.clone()).is_ok())
+                });
+            }
+            Delivery::App { subject, data, size } => {
+                let item = Arc::new(Shelf { item: (subject, data), release: Some(peer.releaser(size)) });
+                lock(&self.messages).retain(|sender| sender.send(item.clone()).is_ok());
+            }
+            Delivery::Request { cid, method, params } => self.request(cid, &method, params, peer),
+            Delivery::Ack(_) => {}
+        }
+    }
+
+    fn request(&self, cid: FrameId, method: &str, params: Option<Bytes>, peer: &Peer) {
+        let shared = || self.shared_handlers.as_ref().and_then(|handlers| handlers.get(method));
+        let Some(handler) = self.handlers.get(method).or_else(shared) else {
+            let message = format!("Method not found: {method}");
+            return peer.respond(cid, Answer::Error { code: rpc::code::UNSUPPORTED_METHOD, message, data: None });
+        };
+        let peer = peer.clone();
+        // RPC-06: each in a task of its own.
+        self.spawn(async move {
+            let run = AssertUnwindSafe(async { handler(params, Context::new(peer.clone())).await });
+            let answer = run.catch_unwind().await.unwrap_or_else(|panic| Answer::Error {
+                code: rpc::code::APPLICATION,
+                message: format!("the handler panicked: {}", panic_text(&*panic)),
+                data: None,
+            });
+            peer.respond(cid, answer);
+        });
+    }
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

@@ -1,0 +1,407 @@
+//! The other end of a session: calls, events, messages and handlers, the same on both sides.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use sideband_env::BoxFuture;
+use sideband_protocol::{
+    client::CallLimits,
+    event::{EventName, EventPattern},
+    peer::{Answer, CallError, CallId},
+    rpc,
+    sbp::FrameId,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    Error,
+    error::argument,
+    hub::{AppItem, Ended, EventItem, Handler, Hub, next_call},
+};
+
+/// What a peer asks of the machine behind it.
+pub(crate) trait PeerCore: Send + Sync {
+    fn call(&self, call: CallId, method: &str, params: Option<Bytes>, limits: CallLimits) -> Result<(), CallError>;
+    fn cancel(&self, call: CallId);
+    fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError>;
+    fn send_app(&self, subject: &str, data: Bytes) -> Result<(), CallError>;
+    fn respond(&self, cid: FrameId, answer: Answer);
+    fn release(&self, size: usize);
+    fn writable(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The program at the other end. Cheap to clone; holding one keeps nothing open.
+#[derive(Clone)]
+pub struct Peer {
+    core: Arc<dyn PeerCore>,
+    hub: Arc<Hub>,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Peer")
+    }
+}
+
+/// What a call told besides its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallInfo {
+    /// Whether the call waited for a connection before it was sent.
+    pub waited: bool,
+}
+
+/// Choices for one call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    limits: CallLimits,
+}
+
+impl CallOptions {
+    /// The policy's time limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the call with `rpc_timeout` this long after it was sent (RPC-05). Default: the policy's, 10 s.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.limits.timeout = Some(timeout);
+        self
+    }
+
+    /// Ends the call with `rpc_timeout` this long after it was made, waiting for a connection included. Default: never.
+    #[must_use]
+    pub const fn total(mut self, total: Duration) -> Self {
+        self.limits.total = Some(total);
+        self
+    }
+}
+
+/// Forgets a call whose future is dropped.
+struct CancelOnDrop<'a> {
+    peer: &'a Peer,
+    call: CallId,
+    armed: bool,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.peer.hub.forget(self.call);
+            self.peer.core.cancel(self.call);
+        }
+    }
+}
+
+fn to_json(what: &'static str, value: &impl Serialize) -> Result<Option<Bytes>, Error> {
+    let json = serde_json::to_vec(value).map_err(|e| Error::Json { what, reason: e.to_string() })?;
+    Ok(Some(json.into()))
+}
+
+fn from_json<T: DeserializeOwned>(what: &'static str, json: Option<&Bytes>) -> Result<T, Error> {
+    // An absent member reads as null, so that `()` and `Option` fit it.
+    serde_json::from_slice(json.map_or(b"null", |json| &json[..]))
+        .map_err(|e| Error::Json { what, reason: e.to_string() })
+}
+
+impl Peer {
+    pub(crate) fn new(core: Arc<dyn PeerCore>, hub: Arc<Hub>) -> Self {
+        Self { core, hub }
+    }
+
+    /// Calls a method and waits for its result. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// Params or result that do not fit their type, or a peer error: no answer in time, an error of the other side, no
+    /// connection, too large for one frame.
+    pub async fn call<P: Serialize, R: DeserializeOwned>(&self, method: &str, params: P) -> Result<R, Error> {
+        self.call_with(method, params, CallOptions::new()).await
+    }
+
+    /// As [`call`](Self::call), with time limits of its own.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn call_with<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: P,
+        options: CallOptions,
+    ) -> Result<R, Error> {
+        Ok(self.call_with_info(method, params, options).await?.0)
+    }
+
+    /// As [`call`](Self::call); tells besides whether the call waited for a reconnect.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn call_with_info<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: P,
+        options: CallOptions,
+    ) -> Result<(R, CallInfo), Error> {
+        let params = to_json("params", &params)?;
+        self.core.writable().await;
+        let call = next_call();
+        let end = self.hub.expect(call);
+        let mut guard = CancelOnDrop { peer: self, call, armed: true };
+        self.core.call(call, method, params, options.limits)?;
+        let Ended { outcome, waited } = end.await.map_err(|_| CallError::PeerClosed)?;
+        guard.armed = false;
+        Ok((from_json("result", outcome?.as_ref())?, CallInfo { waited }))
+    }
+
+    /// Sends an event to the other side.
+    ///
+    /// # Errors
+    /// A bad name (`invalid_pattern`), data that do not become JSON, too large for one frame, or a closed peer.
+    pub async fn emit<D: Serialize>(&self, name: &str, data: D) -> Result<(), Error> {
+        let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
+        let data = to_json("data", &data)?;
+        self.core.writable().await;
+        Ok(self.core.emit(&name, data)?)
+    }
+
+    /// Sends raw bytes on an `app/…` subject.
+    ///
+    /// # Errors
+    /// Another subject, too large for one frame, or no connection.
+    pub async fn send(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+        self.core.writable().await;
+        Ok(self.core.send_app(subject, data.into())?)
+    }
+
+    /// Subscribes to the events of the other side whose names match (`*` one segment, `>` the rest). Survives reconnects.
+    ///
+    /// # Errors
+    /// A bad pattern (`invalid_pattern`).
+    pub fn subscribe(&self, pattern: &str) -> Result<Subscription, Error> {
+        let pattern = EventPattern::new(pattern).map_err(CallError::InvalidPattern)?;
+        Ok(Subscription(self.hub.subscribe(pattern)))
+    }
+
+    /// Runs a handler for each matching event, one after the other, in the order sent.
+    ///
+    /// # Errors
+    /// A bad pattern (`invalid_pattern`).
+    pub fn on<F, Fut>(&self, pattern: &str, handler: F) -> Result<(), Error>
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        use futures_util::FutureExt;
+        let mut events = self.subscribe(pattern)?;
+        self.hub.spawn(async move {
+            while let Some(event) = events.next().await {
+                // EVT-02: a failing handler stops no other, nor itself.
+                let name = event.name.clone();
+                if std::panic::AssertUnwindSafe(async { handler(event).await }).catch_unwind().await.is_err() {
+                    tracing::error!(event = %name, "an event handler panicked");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// The raw messages that the other side sends on `app/…`, from now on.
+    pub fn messages(&self) -> Messages {
+        Messages(self.hub.messages())
+    }
+
+    /// Answers a method that the other side calls. Survives reconnects. Each call runs in a task of its own.
+    ///
+    /// # Errors
+    /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
+    pub fn handle<P, R, E, F, Fut>(&self, method: &str, handler: F) -> Result<(), Error>
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<HandlerError>,
+        F: Fn(P, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        check_method(method)?;
+        if !self.hub.handlers.add(method.to_owned(), erase(handler)) {
+            return Err(taken(method));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn respond(&self, cid: FrameId, answer: Answer) {
+        self.core.respond(cid, answer);
+    }
+
+    pub(crate) fn releaser(&self, size: usize) -> Box<dyn FnOnce() + Send + Sync> {
+        let core = self.core.clone();
+        Box::new(move || core.release(size))
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+pub(crate) fn taken(method: &str) -> Error {
+    argument("the method", format!("`{method}` has a handler already (rpc_method_already_registered)"))
+}
+
+/// RPC-08: the platform's names.
+pub(crate) fn check_method(method: &str) -> Result<(), Error> {
+    if method.is_empty() {
+        return Err(argument("the method", "its name is empty"));
+    }
+    if method.starts_with("$sideband/") {
+        return Err(argument("the method", format!("`{method}`: names under `$sideband/` are the platform's")));
+    }
+    Ok(())
+}
+
+/// A typed handler as the hub keeps it.
+pub(crate) fn erase<P, R, E, F, Fut>(handler: F) -> Handler
+where
+    P: DeserializeOwned + Send + 'static,
+    R: Serialize,
+    E: Into<HandlerError>,
+    F: Fn(P, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, E>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Arc::new(move |params, context| {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let params = match serde_json::from_slice::<P>(params.as_deref().unwrap_or(b"null")) {
+                Ok(params) => params,
+                Err(error) => {
+                    return HandlerError::new(rpc::code::APPLICATION, format!("invalid params: {error}"))
+                        .with_data(serde_json::json!({ "kind": "invalid_params" }))
+                        .into_answer();
+                }
+            };
+            match handler(params, context).await.map_err(Into::into) {
+                Ok(result) => match serde_json::to_vec(&result) {
+                    Ok(json) => Answer::Result(Some(json.into())),
+                    Err(error) => HandlerError::new(rpc::code::APPLICATION, format!("the result is no JSON: {error}"))
+                        .into_answer(),
+                },
+                Err(error) => error.into_answer(),
+            }
+        })
+    })
+}
+
+/// What a handler is given besides its params.
+#[derive(Debug, Clone)]
+pub struct Context {
+    peer: Peer,
+}
+
+impl Context {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self { peer }
+    }
+
+    /// Who calls.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+/// How a handler fails: E with a code of the application's own, 2000 or larger.
+///
+/// Every error type becomes one by `?`, with code 2000 and its message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HandlerError {
+    code: i64,
+    message: String,
+    data: Option<serde_json::Value>,
+}
+
+impl HandlerError {
+    /// An error with a code.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// Adds data for the caller.
+    #[must_use]
+    pub fn with_data(mut self, data: serde_json::Value) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    fn into_answer(self) -> Answer {
+        let data = self.data.map(|data| Bytes::from(data.to_string()));
+        Answer::Error { code: self.code, message: self.message, data }
+    }
+}
+
+impl<E: std::error::Error> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::new(rpc::code::APPLICATION, error.to_string())
+    }
+}
+
+/// An event of the other side.
+#[derive(Debug, Clone)]
+pub struct Event {
+    name: EventName,
+    data: Option<Bytes>,
+}
+
+impl Event {
+    /// The event's name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// The event's data; an event without data reads as `null`.
+    ///
+    /// # Errors
+    /// The data do not fit the type.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        from_json("data", self.data.as_ref())
+    }
+
+    /// The data's JSON text.
+    pub fn json(&self) -> Option<&[u8]> {
+        self.data.as_deref()
+    }
+}
+
+/// The events of one subscription, in the order sent. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Subscription(mpsc::UnboundedReceiver<EventItem>);
+
+impl std::fmt::Debug for crate::hub::Shelf<(EventName, Option<Bytes>)> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.item().0)
+    }
+}
+
+impl Subscription {
+    /// The next event; `None` once the peer is closed. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        let item = self.0.recv().await?;
+        let (name, data) = item.item();
+        Some(Event { name: name.clone(), data: data.clone() })
+    }
+}
+
+/// The raw messages of a peer.
+pub struct Messages(mpsc::UnboundedReceiver<AppItem>);
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Messages")
+    }
+}
+
+impl Messages {
+    /// The next message, its subject and its bytes; `None` once the peer is closed. Cancel-safe.
+    pub async fn next(&mut self) -> Option<(String, Bytes)> {
+        let item = self.0.recv().await?;
+        Some(item.item().clone())
+    }
+}
