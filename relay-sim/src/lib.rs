@@ -1,1 +1,35 @@
-//! Placeholder.
+//! A Sideband relay for tests and offline development: the shell around the relay machine of `sideband-protocol`.
+//!
+//! [`Relay`] serves WebSocket upgrades through an axum router. What decides (pairing, refusals, session ids, tokens, when
+//! keys are fetched) is the protocol crate's; what moves bytes is here:
+//!
+//! | module | what |
+//! |---|---|
+//! | `upgrade` | from a request to a connection, or its refusal |
+//! | `keys` | the key set, fetched once for all who wait |
+//! | `relay` | hubs by daemon, connections, shutdown, hooks |
+//! | `hub` | one daemon's machine with its outboxes and its timer |
+//! | `outbox` | what one connection still has to send, and its bounds |
+//! | `connection` | one task that reads and writes one WebSocket |
+//! | `admin` | the relay's part of `/__sim` |
+//!
+//! Locks are taken in one order: hubs by daemon, a hub, then any of an outbox or the used session ids. Frames take their
+//! hub's and outboxes' only. Nothing here depends on the order of a hash map or of threads, so that a relay in a simulation with a
+//! seed does the same every time.
+//!
+//! Limits on sessions (REL-23) belong into `upgrade` and the machine; rate, sweep and stalls (REL-20 to REL-22) into
+//! `connection`; faults into `upgrade` and around [`Hub::messages`](hub) and its outputs.
+#![deny(missing_docs)]
+
+mod admin;
+mod config;
+mod connection;
+mod hub;
+mod keys;
+mod outbox;
+mod relay;
+mod upgrade;
+
+pub use config::{KeySource, RelayConfig};
+pub use relay::Relay;
+pub use sideband_protocol::relay::{HubConfig, Takeover};

@@ -1,0 +1,90 @@
+//! How a relay is set up.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sideband_protocol::{relay::HubConfig, token::KeySet};
+use sideband_sim_kit::guard::OriginPolicy;
+
+/// Where the keys come from that verify tokens.
+#[derive(Clone)]
+pub enum KeySource {
+    /// Over HTTP, from `{issuer}/.well-known/jwks.json`, cached as KEY-01 to KEY-03 say.
+    Http {
+        /// The URL below which the set stands; usually the issuer itself.
+        issuer: String,
+    },
+    /// From the control plane in the same process: asked anew for every upgrade, so that a rotation holds at once
+    /// (KEY-04).
+    InProcess(Arc<dyn Fn() -> KeySet + Send + Sync>),
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { issuer } => f.debug_struct("Http").field("issuer", issuer).finish(),
+            Self::InProcess(_) => f.write_str("InProcess"),
+        }
+    }
+}
+
+/// How a relay behaves. [`RelayConfig::new`] gives the defaults of the specification.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// What a token's `iss` must be, byte for byte (TOK-04).
+    pub issuer: String,
+    /// Where the keys come from.
+    pub keys: KeySource,
+    /// The relay's region; a token that names another is refused with 403 (TOK-08). Default none.
+    pub region: Option<String>,
+    /// Which web pages may connect (API-06, API-09). Default: loopback origins and requests without an origin.
+    pub origins: OriginPolicy,
+    /// Grace, takeover, memory of ended sessions.
+    pub hub: HubConfig,
+    /// Most unsent bytes toward a client before it is closed with `backpressure`; default 1 MiB (REL-21). It should hold
+    /// some of the largest frames (64 KiB), or good clients are closed. Also bounds the answers that an endpoint may
+    /// leave untaken before it is not read any more.
+    pub client_backlog: usize,
+    /// Most bytes of one client that its daemon has not taken before that client's socket is not read any more; default
+    /// 256 KiB (REL-21). One turn's input comes on top (at most [`RelayConfig::turn_bytes`] and a message).
+    pub session_backlog: usize,
+    /// Bytes that a connection reads in one turn before others get theirs; default 256 KiB.
+    pub turn_bytes: usize,
+    /// Bytes of each connection's read buffer, which is always there; default 8 KiB. Small ones cost throughput with
+    /// small frames, large ones memory for each idle connection.
+    pub read_buffer: usize,
+    /// Bytes that are gathered before a write when many frames wait; default 32 KiB.
+    pub write_buffer: usize,
+    /// How long a closing connection may take to send what is queued and the close; default 5 s.
+    pub close_deadline: Duration,
+    /// How long it is then read, so that a TCP reset does not eat the last words; default 2 s (WIRE-09).
+    pub linger: Duration,
+    /// How long a shutdown may take altogether; default 4.5 s, the specification allows 5 s (REL-24).
+    pub shutdown_deadline: Duration,
+    /// How long one request for the key set may take; default 10 s.
+    pub keys_deadline: Duration,
+    /// Whether every frame is an event; default no, which keeps the frames' path short.
+    pub trace_frames: bool,
+}
+
+impl RelayConfig {
+    /// The defaults, for tokens of this issuer.
+    pub fn new(issuer: impl Into<String>, keys: KeySource) -> Self {
+        Self {
+            issuer: issuer.into(),
+            keys,
+            region: None,
+            origins: OriginPolicy::default(),
+            hub: HubConfig::default(),
+            client_backlog: 1 << 20,
+            session_backlog: 256 << 10,
+            turn_bytes: 256 << 10,
+            read_buffer: 8 << 10,
+            write_buffer: 32 << 10,
+            close_deadline: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+            shutdown_deadline: Duration::from_millis(4_500),
+            keys_deadline: Duration::from_secs(10),
+            trace_frames: false,
+        }
+    }
+}

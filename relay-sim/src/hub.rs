@@ -1,0 +1,302 @@
+//! The shell around one daemon's machine: outboxes, the grace timer, events.
+//!
+//! Everything that touches the machine goes through [`Hub::with`]: lock, call, carry out, unlock, wake. Hubs share no
+//! lock on the frames' path.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use sideband_env::Timeline;
+use sideband_protocol::{
+    Instant, SessionId,
+    relay::{ConnId, Counters, DaemonHub, Output, Refused, Registry, Report, SessionState, SessionView},
+    wire::{FrameType, HEADER_LEN},
+};
+use sideband_sim_kit::event::{Direction, EventKind, EventSink, Role};
+use tokio::sync::Notify;
+
+use crate::outbox::{End, Outbox};
+
+/// What all hubs of a relay share.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) timeline: Timeline,
+    pub(crate) events: EventSink,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) trace_frames: bool,
+}
+
+impl Common {
+    /// The session is over: its id is kept for as long as a token of it could live (REL-10).
+    pub(crate) fn release(&self, session: SessionId) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).release(session, self.timeline.now());
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    machine: DaemonHub,
+    outboxes: BTreeMap<ConnId, Arc<Outbox>>,
+    timer_runs: bool,
+}
+
+/// One daemon's machine and its connections' outboxes.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) daemon_id: String,
+    common: Arc<Common>,
+    state: Mutex<State>,
+    timer: Notify,
+}
+
+impl Hub {
+    pub(crate) fn new(daemon_id: &str, machine: DaemonHub, common: Arc<Common>) -> Arc<Self> {
+        let state = State { machine, outboxes: BTreeMap::new(), timer_runs: false };
+        Arc::new(Self { daemon_id: daemon_id.to_owned(), common, state: Mutex::new(state), timer: Notify::new() })
+    }
+
+    /// Calls the machine and carries out what it wants.
+    fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state_ref = &mut *state;
+        let mut turn =
+            Turn { hub: self, now: self.common.timeline.now(), state: state_ref, source: None, wake: Vec::new() };
+        let result = call(&mut turn);
+        turn.carry_out();
+        let wake = turn.wake;
+        if state.machine.poll_timeout().is_some() && !state.timer_runs {
+            state.timer_runs = true;
+            tokio::spawn(run_timer(self.clone()));
+        }
+        drop(state);
+        for outbox in wake {
+            outbox.wake();
+        }
+        result
+    }
+
+    /// The daemon's upgrade is granted.
+    pub(crate) fn open_daemon(
+        self: &Arc<Self>,
+        conn: ConnId,
+        resumable: bool,
+        outbox: &Arc<Outbox>,
+    ) -> Result<(), Refused> {
+        self.with(|turn| {
+            turn.state.machine.handle_daemon_open(conn, resumable, turn.now)?;
+            turn.opened(conn, Role::Daemon, None, outbox);
+            Ok(())
+        })
+    }
+
+    /// A client's upgrade is granted; its session id is claimed already.
+    pub(crate) fn open_client(
+        self: &Arc<Self>,
+        conn: ConnId,
+        session: SessionId,
+        outbox: &Arc<Outbox>,
+    ) -> Result<(), Refused> {
+        self.with(|turn| {
+            turn.state.machine.handle_client_open(conn, session, turn.now)?;
+            turn.opened(conn, Role::Client, Some(session), outbox);
+            if turn.state.machine.session(session).is_none() {
+                // Refused as offline: no session began whose end would be reported.
+                turn.hub.common.release(session);
+            }
+            Ok(())
+        })
+    }
+
+    /// Messages came from a connection, in this order.
+    pub(crate) fn messages(
+        self: &Arc<Self>,
+        conn: ConnId,
+        outbox: &Arc<Outbox>,
+        messages: impl Iterator<Item = Bytes>,
+    ) {
+        self.with(|turn| {
+            turn.source = Some(outbox.clone());
+            for message in messages {
+                turn.trace(conn, Direction::In, &message);
+                turn.state.machine.handle_message(conn, message, turn.now);
+                // At once, so that a receiver which is full never gets more than the frames before.
+                turn.carry_out();
+            }
+        });
+    }
+
+    /// The connection is gone, or is being closed for a reason that the machine does not know.
+    pub(crate) fn closed(self: &Arc<Self>, conn: ConnId) {
+        self.with(|turn| {
+            turn.state.outboxes.remove(&conn);
+            turn.state.machine.handle_closed(conn, turn.now);
+        });
+    }
+
+    /// Closes every connection with 1012.
+    pub(crate) fn shutdown(self: &Arc<Self>) {
+        self.with(|turn| turn.state.machine.handle_shutdown(turn.now));
+        self.timer.notify_one();
+    }
+
+    /// Cuts the daemon's socket; whether there was one.
+    pub(crate) fn cut_daemon(self: &Arc<Self>) -> bool {
+        self.with(|turn| turn.state.machine.daemon().is_some_and(|conn| turn.cut(conn)))
+    }
+
+    /// Cuts the socket of a session's client; whether there was one.
+    pub(crate) fn cut_client(self: &Arc<Self>, session: SessionId) -> bool {
+        self.with(|turn| turn.state.machine.session(session).is_some_and(|view| turn.cut(view.client)))
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).machine.daemon().is_some()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).machine.is_idle()
+    }
+
+    pub(crate) fn view(&self) -> HubView {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        HubView {
+            online: state.machine.daemon().is_some(),
+            sessions: state.machine.sessions().collect(),
+            counters: state.machine.counters(),
+        }
+    }
+}
+
+/// A hub as seen from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct HubView {
+    pub(crate) online: bool,
+    pub(crate) sessions: Vec<SessionView>,
+    pub(crate) counters: Counters,
+}
+
+/// One visit to the machine, with its lock held.
+struct Turn<'a> {
+    hub: &'a Hub,
+    now: Instant,
+    state: &'a mut State,
+    /// The connection whose messages are handled.
+    source: Option<Arc<Outbox>>,
+    /// Whose task has something new to do; woken when the lock is free.
+    wake: Vec<Arc<Outbox>>,
+}
+
+impl Turn<'_> {
+    /// A connection is let in. Its outputs, if any, are still in the machine.
+    fn opened(&mut self, conn: ConnId, role: Role, session: Option<SessionId>, outbox: &Arc<Outbox>) {
+        self.state.outboxes.insert(conn, outbox.clone());
+        self.emit(session, EventKind::Opened { connection: conn.0, role });
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.state.machine.poll_output() {
+            match output {
+                Output::Send { to, message, forwards } => self.send(to, message, forwards),
+                Output::Close { conn, code } => self.end(conn, End::Close(code)),
+                Output::Report(report) => self.report(report),
+            }
+        }
+    }
+
+    fn send(&mut self, to: ConnId, message: Bytes, forwards: Option<SessionId>) {
+        let Some(outbox) = self.state.outboxes.get(&to) else { return };
+        // Toward the daemon, a client's bytes are counted at the client.
+        let to_daemon = self.state.machine.daemon() == Some(to);
+        let of = if to_daemon && forwards.is_some() { self.source.as_ref() } else { None };
+        match outbox.push(message.clone(), of, forwards.is_none()) {
+            Ok(wake) => {
+                if wake {
+                    self.wake.push(outbox.clone());
+                }
+                self.trace(to, Direction::Out, &message);
+            }
+            Err(_full) => {
+                // REL-21: never served with gaps.
+                outbox.discard();
+                self.state.machine.handle_backpressure(to, self.now);
+            }
+        }
+    }
+
+    fn end(&mut self, conn: ConnId, end: End) {
+        // The machine never speaks of it again.
+        if let Some(outbox) = self.state.outboxes.remove(&conn) {
+            outbox.end(end);
+            self.wake.push(outbox);
+        }
+    }
+
+    fn cut(&mut self, conn: ConnId) -> bool {
+        let there = self.state.outboxes.contains_key(&conn);
+        self.end(conn, End::Cut);
+        self.state.machine.handle_closed(conn, self.now);
+        there
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Session { session, state } => {
+                self.emit(Some(session), EventKind::Session { state: state.name().to_owned() });
+                if state == SessionState::Gone {
+                    self.hub.common.release(session);
+                }
+            }
+            Report::Control { to, session, code } => {
+                self.emit(session, EventKind::Control { connection: to.0, code: code.name().to_owned() });
+            }
+            Report::Dropped { from, session, frame_type: _, reason } => {
+                if self.hub.common.trace_frames {
+                    let reason = reason.name().to_owned();
+                    self.emit(Some(session), EventKind::Dropped { connection: from.0, reason });
+                }
+            }
+        }
+    }
+
+    fn trace(&self, conn: ConnId, direction: Direction, message: &Bytes) {
+        if self.hub.common.trace_frames {
+            let frame = message.first().and_then(|&byte| FrameType::from_byte(byte)).map_or("unknown", FrameType::name);
+            let session = message
+                .get(5..HEADER_LEN)
+                .and_then(|id| id.try_into().ok())
+                .and_then(|id| SessionId::new(u64::from_be_bytes(id)));
+            self.emit(
+                session,
+                EventKind::Frame { connection: conn.0, direction, frame: frame.to_owned(), bytes: message.len() },
+            );
+        }
+    }
+
+    fn emit(&self, session: Option<SessionId>, kind: EventKind) {
+        self.hub.common.events.emit(Some(&self.hub.daemon_id), session, kind);
+    }
+}
+
+/// Wakes the machine when a grace is over; ends when none runs. A new grace never ends before one that runs already, so
+/// the instant slept for is never too late.
+async fn run_timer(hub: Arc<Hub>) {
+    loop {
+        let at = {
+            let mut state = hub.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = state.machine.poll_timeout();
+            state.timer_runs = at.is_some();
+            at
+        };
+        let Some(at) = at else { return };
+        tokio::select! {
+            biased;
+            () = hub.timer.notified() => {}
+            () = hub.common.timeline.sleep_until(Some(at)) => {
+                hub.with(|turn| turn.state.machine.handle_timeout(turn.now));
+            }
+        }
+    }
+}

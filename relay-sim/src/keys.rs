@@ -1,0 +1,167 @@
+//! Checking tokens: the key cache of the protocol, and the one fetch that everybody waits for (KEY-01 to KEY-03).
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, StatusCode};
+use sideband_env::{Env, HttpRequest, Timeline};
+use sideband_protocol::token::{Grant, JWKS_PATH, KeyCache, KeySet, Lookup, Next, Policy, Refusal, check};
+use sideband_sim_kit::event::{EventKind, EventSink};
+use tokio::sync::watch;
+use url::Url;
+
+use crate::config::{KeySource, RelayConfig};
+
+/// Most bytes of a key set that are read.
+const MAX_KEY_SET: usize = 1 << 20;
+
+/// Why a token does not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// The token is refused (TOK-01 to TOK-11).
+    Token(Refusal),
+    /// There is no key set to check it with (KEY-01, KEY-03): 503.
+    NoKeys,
+}
+
+/// Checks tokens.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    source: KeySource,
+    issuer: String,
+    region: Option<String>,
+    env: Env,
+    timeline: Timeline,
+    deadline: Duration,
+    events: EventSink,
+    cache: Mutex<KeyCache>,
+    /// Changes whenever a fetch has ended.
+    fetched: watch::Sender<()>,
+}
+
+impl Keys {
+    pub(crate) fn new(config: &RelayConfig, env: Env, timeline: Timeline, events: EventSink) -> Arc<Self> {
+        Arc::new(Self {
+            source: config.keys.clone(),
+            issuer: config.issuer.clone(),
+            region: config.region.clone(),
+            env,
+            timeline,
+            deadline: config.keys_deadline,
+            events,
+            cache: Mutex::default(),
+            fetched: watch::Sender::new(()),
+        })
+    }
+
+    fn cache(&self) -> MutexGuard<'_, KeyCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks a token, with a fetch of the key set if that is needed.
+    pub(crate) async fn check(self: &Arc<Self>, token: Option<&str>) -> Result<Grant, Denied> {
+        let now = || self.env.clock.unix_seconds();
+        let policy = || Policy { issuer: self.issuer.clone(), region: self.region.clone(), now: now() };
+        let base = match &self.source {
+            KeySource::InProcess(keys) => return check(token, &keys(), &policy()).map_err(Denied::Token),
+            KeySource::Http { issuer } => issuer,
+        };
+        // TOK-01 and TOK-02 need no key; what fails there is refused whether there is a key set or not.
+        if let Err(refusal) = check(token, &KeySet::default(), &policy())
+            && refusal != Refusal::UnknownKid
+        {
+            return Err(Denied::Token(refusal));
+        }
+        let mut lookup = Lookup::default();
+        loop {
+            // Before asking, so that a fetch which ends meanwhile is not missed.
+            let mut fetched = self.fetched.subscribe();
+            let next = self.cache().next(&mut lookup, self.timeline.now());
+            match next {
+                Next::Check(keys) => match check(token, &keys, &policy()) {
+                    Err(Refusal::UnknownKid) => lookup.unknown_kid(),
+                    other => return other.map_err(Denied::Token),
+                },
+                Next::Fetch => {
+                    // A task of its own: it goes on when this upgrade is given up.
+                    tokio::spawn(self.clone().fetch(base.clone()));
+                    if fetched.changed().await.is_err() {
+                        return Err(Denied::NoKeys);
+                    }
+                }
+                Next::Wait => {
+                    if fetched.changed().await.is_err() {
+                        return Err(Denied::NoKeys);
+                    }
+                }
+                Next::Unavailable => return Err(Denied::NoKeys),
+                Next::Unauthorized => return Err(Denied::Token(Refusal::UnknownKid)),
+            }
+        }
+    }
+
+    async fn fetch(self: Arc<Self>, base: String) {
+        let debt = Debt { keys: &self, paid: false };
+        let got = tokio::time::timeout(self.deadline, self.get(&base))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.deadline)));
+        debt.pay(got);
+    }
+
+    async fn get(&self, base: &str) -> Result<KeySet, String> {
+        let url = format!("{}{JWKS_PATH}", base.trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(|error| format!("the key set's URL is none: {error}"))?;
+        let request = HttpRequest {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            max_answer: MAX_KEY_SET,
+        };
+        let answer = self.env.http.send(request).await.map_err(|error| error.to_string())?;
+        if answer.status != StatusCode::OK {
+            return Err(format!("status {}", answer.status.as_u16()));
+        }
+        KeySet::parse(&answer.body).map_err(|error| error.to_string())
+    }
+
+    fn hand_back(&self, got: Result<KeySet, String>) {
+        let now = self.timeline.now();
+        let result = match got {
+            Ok(keys) => {
+                self.cache().fetched(keys, now);
+                "ok".to_owned()
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "the key set cannot be had");
+                self.cache().fetch_failed(now);
+                reason
+            }
+        };
+        self.events.emit(None, None, EventKind::KeySet { result });
+        self.fetched.send_replace(());
+    }
+}
+
+/// A fetch that is under way. The cache waits for its outcome for ever, so it is handed back even if the task dies.
+struct Debt<'a> {
+    keys: &'a Keys,
+    paid: bool,
+}
+
+impl Debt<'_> {
+    fn pay(mut self, got: Result<KeySet, String>) {
+        self.paid = true;
+        self.keys.hand_back(got);
+    }
+}
+
+impl Drop for Debt<'_> {
+    fn drop(&mut self) {
+        if !self.paid && std::thread::panicking() {
+            self.keys.hand_back(Err("the request failed unexpectedly".to_owned()));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What one connection still has to send, and the signals that its task listens to.
+//!
+//! Hubs put messages in; the connection's task takes them out. Whatever one client has sent to a daemon and the daemon
+//! has not taken is counted at that client as well, so that its reading can pause (REL-21): a message carries a
+//! [`Ticket`] for it, which is handed back however the message goes.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+
+/// Bytes that count against the client that sent them until this is dropped.
+#[derive(Debug)]
+struct Ticket {
+    of: Arc<Outbox>,
+    bytes: usize,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let before = self.of.ahead.fetch_sub(self.bytes, Ordering::AcqRel);
+        let limit = self.of.ahead_limit;
+        if before > limit && before - self.bytes <= limit {
+            self.of.waker.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Queued {
+    message: Bytes,
+    own: bool,
+    ticket: Option<Ticket>,
+}
+
+/// How the connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Send what is queued, then close with this code.
+    Close(u16),
+    /// Drop the socket as it is.
+    Cut,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Queued>,
+    bytes: usize,
+    /// Those of `bytes` that are the relay's own words.
+    own: usize,
+    end: Option<End>,
+}
+
+/// The connection's end is decided or its receiver is too slow: the message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// What one connection still has to send.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    waker: AtomicWaker,
+    /// Most unsent bytes; none for a daemon, whose messages are bounded at the clients that sent them.
+    limit: Option<usize>,
+    /// Most unsent bytes of the relay's own words, above which the connection is not read.
+    own_limit: usize,
+    /// Bytes from this connection that a daemon has not taken yet, and the most before its reading pauses.
+    ahead: AtomicUsize,
+    ahead_limit: usize,
+}
+
+impl Outbox {
+    pub(crate) fn for_client(limit: usize, ahead_limit: usize) -> Arc<Self> {
+        Arc::new(Self::new(Some(limit), limit, ahead_limit))
+    }
+
+    pub(crate) fn for_daemon(own_limit: usize) -> Arc<Self> {
+        Arc::new(Self::new(None, own_limit, 0))
+    }
+
+    fn new(limit: Option<usize>, own_limit: usize, ahead_limit: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            waker: AtomicWaker::new(),
+            limit,
+            own_limit,
+            ahead: AtomicUsize::new(0),
+            ahead_limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a message. `of` is the client whose frame it is, on its way to a daemon; `own` says that the words are
+    /// the relay's. Returns whether the task has to be woken.
+    pub(crate) fn push(&self, message: Bytes, of: Option<&Arc<Outbox>>, own: bool) -> Result<bool, Full> {
+        let bytes = message.len();
+        let mut queue = self.lock();
+        if queue.end.is_some() || self.limit.is_some_and(|limit| queue.bytes + bytes > limit) {
+            return Err(Full);
+        }
+        let ticket = of.map(|of| {
+            of.ahead.fetch_add(bytes, Ordering::AcqRel);
+            Ticket { of: of.clone(), bytes }
+        });
+        queue.bytes += bytes;
+        queue.own += if own { bytes } else { 0 };
+        queue.messages.push_back(Queued { message, own, ticket });
+        Ok(queue.messages.len() == 1)
+    }
+
+    /// Forgets what is queued.
+    pub(crate) fn discard(&self) {
+        let mut queue = self.lock();
+        let messages = std::mem::take(&mut queue.messages);
+        (queue.bytes, queue.own) = (0, 0);
+        drop(queue);
+        // Outside the lock: tickets wake.
+        drop(messages);
+    }
+
+    /// Decides how the connection ends; a cut overrides a close, and nothing a cut.
+    pub(crate) fn end(&self, end: End) {
+        let mut queue = self.lock();
+        match (queue.end, end) {
+            (Some(End::Cut), _) | (Some(End::Close(_)), End::Close(_)) => {}
+            (None, _) | (Some(End::Close(_)), End::Cut) => queue.end = Some(end),
+        }
+    }
+
+    /// How the connection is to end, if that is decided.
+    pub(crate) fn ending(&self) -> Option<End> {
+        self.lock().end
+    }
+
+    /// Waits until the connection is to be cut. Takes the place of the task's own waker.
+    pub(crate) async fn cut(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            if self.ending() == Some(End::Cut) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Takes the next message.
+    pub(crate) fn pop(&self) -> Option<Bytes> {
+        let mut queue = self.lock();
+        let Queued { message, own, ticket } = queue.messages.pop_front()?;
+        queue.bytes -= message.len();
+        queue.own -= if own { message.len() } else { 0 };
+        drop(queue);
+        drop(ticket);
+        Some(message)
+    }
+
+    /// Whether the connection may be read: a daemon has taken enough of what it sent, and it takes its own answers.
+    pub(crate) fn may_read(&self) -> bool {
+        self.ahead.load(Ordering::Acquire) <= self.ahead_limit && self.lock().own <= self.own_limit
+    }
+
+    /// The task to wake; to be set before looking for work.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(n: usize) -> Bytes {
+        Bytes::from(vec![0; n])
+    }
+
+    #[test]
+    fn rel_21_a_client_takes_up_to_its_limit() {
+        let outbox = Outbox::for_client(100, 50);
+        assert_eq!(outbox.push(bytes(60), None, false), Ok(true));
+        assert_eq!(outbox.push(bytes(40), None, false), Ok(false));
+        assert_eq!(outbox.push(bytes(1), None, false), Err(Full));
+        outbox.discard();
+        assert_eq!(outbox.push(bytes(100), None, true), Ok(true));
+    }
+
+    #[test]
+    fn rel_21_a_clients_reading_pauses_until_the_daemon_has_taken_its_bytes() {
+        let (client, daemon) = (Outbox::for_client(100, 50), Outbox::for_daemon(100));
+        daemon.push(bytes(50), Some(&client), false).unwrap();
+        assert!(client.may_read());
+        daemon.push(bytes(10), Some(&client), false).unwrap();
+        assert!(!client.may_read());
+        assert!(daemon.may_read(), "what clients send does not stop the daemon's own reading");
+        daemon.pop().unwrap();
+        assert!(client.may_read());
+    }
+
+    #[test]
+    fn rel_21_a_daemon_that_goes_gives_its_clients_their_bytes_back() {
+        let (client, daemon) = (Outbox::for_client(100, 50), Outbox::for_daemon(100));
+        daemon.push(bytes(60), Some(&client), false).unwrap();
+        drop(daemon);
+        assert!(client.may_read());
+    }
+
+    #[test]
+    fn rel_25_a_daemon_that_does_not_take_its_pongs_is_not_read() {
+        let daemon = Outbox::for_daemon(100);
+        daemon.push(bytes(60), None, true).unwrap();
+        daemon.push(bytes(60), None, true).unwrap();
+        assert!(!daemon.may_read());
+        daemon.pop().unwrap();
+        assert!(daemon.may_read());
+    }
+
+    #[test]
+    fn a_cut_overrides_a_close_and_nothing_follows_an_end() {
+        let outbox = Outbox::for_client(100, 50);
+        outbox.end(End::Close(1000));
+        outbox.end(End::Close(1012));
+        assert_eq!(outbox.ending(), Some(End::Close(1000)));
+        assert_eq!(outbox.push(bytes(1), None, true), Err(Full));
+        outbox.end(End::Cut);
+        outbox.end(End::Close(1000));
+        assert_eq!(outbox.ending(), Some(End::Cut));
+    }
+}

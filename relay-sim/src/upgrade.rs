@@ -1,0 +1,273 @@
+//! From an HTTP request to a WebSocket: who is let in, and how the others are refused.
+//!
+//! | order | what | answer |
+//! |---|---|---|
+//! | 1 | no request for a WebSocket | 426 |
+//! | 2 | the relay shuts down (REL-24) | 503 `unavailable` |
+//! | 3 | the origin (API-09) | 403 `forbidden` |
+//! | 4 | a malformed request for a WebSocket | 400, another version than 13: 426 |
+//! | 5 | the token (TOK-01 to TOK-11) | 401 `unauthorized`, 403 `forbidden` |
+//! | 6 | no key set (KEY-03) | 503 `unavailable` |
+//! | 7 | the session id was used (REL-10), a daemon's second socket by configuration (REL-12) | 409 `session_conflict` |
+//!
+//! A grant takes effect before the 101 is sent: who has seen it is connected.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use sideband_protocol::{
+    relay::SessionConflict,
+    token::{Grant, GrantRole, Refusal, SKEW},
+};
+use sideband_sim_kit::{admin::error_response, event::EventKind, guard::bearer};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::{keys::Denied, outbox::Outbox, relay::Relay};
+
+/// Why a request gets no WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NotAnUpgrade,
+    Version,
+    Malformed(&'static str),
+    ShutsDown,
+    Origin,
+    Token(Refusal),
+    NoKeys,
+    SessionUsed,
+    DaemonConnected,
+}
+
+impl Refused {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::ShutsDown | Self::NoKeys => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Token(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED),
+            Self::SessionUsed | Self::DaemonConnected => StatusCode::CONFLICT,
+        }
+    }
+
+    /// The stable code (TOK-13).
+    fn code(self) -> &'static str {
+        match self {
+            Self::NotAnUpgrade | Self::Version => "upgrade_required",
+            Self::Malformed(_) => "bad_request",
+            Self::ShutsDown | Self::NoKeys => "unavailable",
+            Self::Origin => "forbidden",
+            Self::Token(refusal) => refusal.code(),
+            Self::SessionUsed | Self::DaemonConnected => "session_conflict",
+        }
+    }
+
+    /// Fixed words: nothing of the token or its claims (TOK-13).
+    fn message(self) -> Cow<'static, str> {
+        match self {
+            Self::NotAnUpgrade => "this is a relay; ask for a WebSocket".into(),
+            Self::Version => "only WebSocket version 13 is spoken here".into(),
+            Self::Malformed(what) => what.into(),
+            Self::ShutsDown => "the relay shuts down".into(),
+            Self::Origin => "this web page may not connect".into(),
+            Self::Token(refusal) => refusal.to_string().into(),
+            Self::NoKeys => "the keys that verify tokens cannot be had now".into(),
+            Self::SessionUsed => "the session id was used already".into(),
+            Self::DaemonConnected => "the daemon is connected already".into(),
+        }
+    }
+
+    /// Which check refused, for events.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NotAnUpgrade => "upgrade",
+            Self::Version => "version",
+            Self::Malformed(_) => "handshake",
+            Self::ShutsDown => "shutdown",
+            Self::Origin => "origin",
+            Self::Token(refusal) => refusal.reason(),
+            Self::NoKeys => "keys",
+            Self::SessionUsed => "session",
+            Self::DaemonConnected => "daemon",
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = error_response(self.status(), self.code(), self.message());
+        if self.status() == StatusCode::UPGRADE_REQUIRED {
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        response
+    }
+}
+
+/// Answers any request on any path.
+pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Response {
+    match upgrade(&relay, request).await {
+        Ok(response) => response,
+        Err(refused) => {
+            let (status, code) = (refused.status().as_u16(), refused.code());
+            // TOK-14: of the request only the verdict is told.
+            tracing::debug!(status, code, reason = refused.reason(), "upgrade refused");
+            relay.count_refused(code);
+            relay.events().emit(
+                None,
+                None,
+                EventKind::UpgradeRefused { status, code: code.to_owned(), reason: refused.reason().to_owned() },
+            );
+            refused.into_response()
+        }
+    }
+}
+
+async fn upgrade(relay: &Relay, mut request: Request) -> Result<Response, Refused> {
+    if !is_upgrade(&request) {
+        return Err(Refused::NotAnUpgrade);
+    }
+    if relay.shuts_down() {
+        return Err(Refused::ShutsDown);
+    }
+    if !relay.config().origins.allows_request(request.headers()) {
+        return Err(Refused::Origin);
+    }
+    let accept = accept_key(&request)?;
+    let on_upgrade = request
+        .extensions_mut()
+        .remove::<OnUpgrade>()
+        .ok_or(Refused::Malformed("this connection cannot become a WebSocket"))?;
+
+    let grant = relay.keys().check(token(&request).as_deref()).await.map_err(|denied| match denied {
+        Denied::Token(refusal) => Refused::Token(refusal),
+        Denied::NoKeys => Refused::NoKeys,
+    })?;
+    grant_access(relay, grant, on_upgrade)?;
+    Ok(switching_protocols(accept))
+}
+
+fn is_upgrade(request: &Request) -> bool {
+    request.method() == Method::GET && lists(request.headers(), &header::UPGRADE, "websocket")
+}
+
+/// Whether a header that holds a list names this token, whatever its case.
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// Checks the rest of the WebSocket handshake (RFC 6455, 4.2.1).
+fn accept_key(request: &Request) -> Result<HeaderValue, Refused> {
+    let headers = request.headers();
+    if !lists(headers, &header::CONNECTION, "upgrade") {
+        return Err(Refused::Malformed("the Connection header does not say `upgrade`"));
+    }
+    let version = headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .ok_or(Refused::Malformed("the Sec-WebSocket-Version header is missing"))?;
+    if version != "13" {
+        return Err(Refused::Version);
+    }
+    // 16 bytes in base64.
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| key.len() == 24)
+        .ok_or(Refused::Malformed("the Sec-WebSocket-Key header is missing or malformed"))?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| Refused::Malformed("the Sec-WebSocket-Key header is malformed"))
+}
+
+fn switching_protocols(accept: HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// The token of `Authorization: Bearer`, else of `?token=`.
+fn token(request: &Request) -> Option<Cow<'_, str>> {
+    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    if let Some(token) = bearer {
+        return Some(token.into());
+    }
+    let query = request.uri().query()?;
+    url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, token)| token)
+}
+
+/// Lets a connection in, or finds that its place is taken; no waiting in here, so that nothing comes between.
+fn grant_access(relay: &Relay, grant: Grant, on_upgrade: OnUpgrade) -> Result<(), Refused> {
+    let conn = relay.next_connection();
+    let Grant { role, daemon_id, concurrent_sessions: _, expires_at } = grant;
+    match role {
+        GrantRole::Client { sub: _, session } => {
+            // Until when the token could come again (TOK-05).
+            let life = Duration::from_secs(expires_at.saturating_add(SKEW).saturating_sub(relay.unix_seconds()));
+            relay.claim(session, life).map_err(|SessionConflict| Refused::SessionUsed)?;
+            let outbox = Outbox::for_client(relay.config().client_backlog, relay.config().session_backlog);
+            relay.admit(&daemon_id, conn, Some(session), outbox, on_upgrade, |hub, outbox| {
+                hub.open_client(conn, session, outbox).map_err(|_| Refused::SessionUsed)
+            })
+        }
+        GrantRole::Daemon { resumable } => {
+            let outbox = Outbox::for_daemon(relay.config().client_backlog);
+            relay.admit(&daemon_id, conn, None, outbox, on_upgrade, |hub, outbox| {
+                hub.open_daemon(conn, resumable, outbox).map_err(|_| Refused::DaemonConnected)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)], uri: &str) -> Request {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn tok_01_the_header_wins_over_the_query() {
+        let both = request(&[("authorization", "bearer from-header")], "/any?x=1&token=from%2Dquery");
+        assert_eq!(token(&both).as_deref(), Some("from-header"));
+        let query = request(&[("authorization", "Basic eDp5")], "/any?x=1&token=from%2Dquery&token=second");
+        assert_eq!(token(&query).as_deref(), Some("from-query"));
+        assert_eq!(token(&request(&[], "/any?tokens=x")), None);
+    }
+
+    #[test]
+    fn tok_13_every_refusal_has_a_code_and_words_without_digits_of_a_claim() {
+        for refusal in Refusal::ALL {
+            let refused = Refused::Token(*refusal);
+            assert!(["unauthorized", "forbidden"].contains(&refused.code()));
+            assert!(!refused.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_list_in_a_header_is_read_whole() {
+        let request = request(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")], "/");
+        assert!(is_upgrade(&request));
+        assert!(lists(request.headers(), &header::CONNECTION, "upgrade"));
+        assert!(!lists(request.headers(), &header::CONNECTION, "up"));
+    }
+}
