@@ -1,0 +1,272 @@
+//! A whole Sideband cloud on one address: relay, control plane and admin API, over whatever world it is given.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::header,
+    middleware::{self, Next},
+    response::Response,
+};
+use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore, StoreError};
+use sideband_env::{EntropySource, Env, Listener, SeededEntropy, Timeline};
+use sideband_relay_sim::{KeySource, Relay, RelayConfig};
+use sideband_sim_kit::{
+    admin::{ADMIN_PATH, ready_router},
+    event::EventSink,
+    guard::{AdminToken, OriginPolicy, guard_admin},
+    server::{ServeOptions, serve},
+};
+use tokio::{sync::watch, task::JoinHandle};
+use tower::ServiceExt;
+use url::Url;
+
+/// How a cloud is set up. The default listens to loopback pages only and draws new credentials.
+#[derive(Debug, Clone)]
+pub struct CloudOptions {
+    /// Credentials follow from this seed instead of being new; never where others than this machine can connect.
+    pub seed: Option<u64>,
+    /// The web pages that may use it (API-06).
+    pub origins: OriginPolicy,
+    /// The base URL that others reach it by, `http://…` or `https://…`. Default: `relayUrl` follows each request's Host.
+    pub advertise: Option<Url>,
+    /// What the admin API asks for; without it only loopback gets in.
+    pub admin_token: Option<AdminToken>,
+    /// Whether answers carry a `Date`; off in simulation.
+    pub date_header: bool,
+    /// Whether each frame is an event.
+    pub trace_frames: bool,
+    /// How long a session waits for its daemon (REL-01).
+    pub grace: std::time::Duration,
+}
+
+impl Default for CloudOptions {
+    fn default() -> Self {
+        Self {
+            seed: None,
+            origins: OriginPolicy::default(),
+            advertise: None,
+            admin_token: None,
+            date_header: true,
+            trace_frames: false,
+            grace: sideband_relay_sim::HubConfig::default().grace,
+        }
+    }
+}
+
+/// Why a cloud does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The first user and daemon cannot be stored.
+    #[error("cannot store the credentials: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// A running cloud. Dropping it stops it at once; [`Cloud::shutdown`] says goodbye.
+pub struct Cloud {
+    addr: SocketAddr,
+    base: String,
+    issuer: String,
+    relay: Relay,
+    api: Api,
+    bootstrap: Bootstrap,
+    events: EventSink,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cloud").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl Cloud {
+    /// Starts a cloud on an address; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// The address is taken or not this machine's.
+    pub async fn start(env: Env, addr: SocketAddr, options: CloudOptions) -> Result<Self, CloudError> {
+        let bind = |source| CloudError::Bind { addr, source };
+        let listener = env.network.bind(addr).await.map_err(bind)?;
+        let bound = listener.local_addr().map_err(bind)?;
+        Self::start_on(env, listener, bound, options)
+    }
+
+    /// Starts a cloud on a listener that is bound already.
+    ///
+    /// # Errors
+    /// The first user and daemon cannot be stored.
+    pub fn start_on(
+        env: Env,
+        listener: Box<dyn Listener>,
+        addr: SocketAddr,
+        options: CloudOptions,
+    ) -> Result<Self, CloudError> {
+        let events = EventSink::new(Timeline::start(), "cloud");
+        // What listens on every address is reached on this machine by loopback.
+        let local = match addr.ip() {
+            ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
+            ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, addr.port())),
+            _ => addr,
+        };
+        let base = match &options.advertise {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{local}"),
+        };
+        let issuer = base.clone();
+        let credentials = match options.seed {
+            Some(seed) => SeededEntropy::new(seed, "credentials").entropy(),
+            None => env.entropy.entropy(),
+        };
+        let bootstrap = Bootstrap::draw(&mut *{ credentials });
+        let store = MemoryStore::default();
+        bootstrap.install(&store)?;
+
+        let mut api_config = ApiConfig::new(&issuer);
+        api_config.origins = options.origins.clone();
+        if options.advertise.is_some() {
+            api_config.relay_url = Advertised::Fixed(relay_url(&base));
+            api_config.connect_base = Advertised::Fixed(format!("{base}/connect"));
+        }
+        // The relay asks the API for keys, the API asks the relay who is online: the API is made first, with a
+        // presence that is filled in once the relay is there.
+        let presence = Arc::new(LatePresence::default());
+        let api = Api::new(env.clone(), api_config, Arc::new(store), presence.clone(), events.for_host("api"));
+        let keys = api.clone();
+        let mut relay_config = RelayConfig::new(&issuer, KeySource::InProcess(Arc::new(move || keys.key_set())));
+        relay_config.origins = options.origins;
+        relay_config.trace_frames = options.trace_frames;
+        relay_config.hub.grace = options.grace;
+        let relay = Relay::new(env, relay_config, events.for_host("relay"));
+        presence.fill(relay.clone());
+
+        let admin = ready_router(&["api", "relay"]).merge(api.admin_router()).merge(relay.admin_router());
+        let app = api.router().nest(ADMIN_PATH, guard_admin(admin, options.admin_token));
+        let app = app.layer(middleware::from_fn_with_state(relay.router(), upgrades_to_relay));
+        let (stop, stopped) = watch::channel(false);
+        let serve_options = ServeOptions { date_header: options.date_header, ..ServeOptions::default() };
+        let server = tokio::spawn(serve(listener, app, serve_options, async move {
+            let mut stopped = stopped;
+            // An error would mean that the cloud is gone.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        Ok(Self { addr, base, issuer, relay, api, bootstrap, events, stop, server })
+    }
+
+    /// The address that is bound.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The control plane's URL.
+    pub fn api_url(&self) -> &str {
+        &self.base
+    }
+
+    /// The relay's URL.
+    pub fn relay_url(&self) -> String {
+        relay_url(&self.base)
+    }
+
+    /// The admin API's URL.
+    pub fn admin_url(&self) -> String {
+        format!("{}{ADMIN_PATH}", self.base)
+    }
+
+    /// What tokens name as their issuer.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The first user and daemon, with their credentials.
+    pub fn bootstrap(&self) -> &Bootstrap {
+        &self.bootstrap
+    }
+
+    /// The relay.
+    pub fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
+    /// The control plane.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// What happens.
+    pub fn events(&self) -> &EventSink {
+        &self.events
+    }
+
+    /// Closes every WebSocket with 1012, refuses new ones with 503, and ends within 5 s (REL-24).
+    pub async fn shutdown(mut self) {
+        self.relay.shutdown().await;
+        self.stop.send_replace(true);
+        // An error would mean that it was cut or panicked; it is gone either way.
+        let _ = (&mut self.server).await;
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// `ws://…/relay` for `http://…`.
+pub fn relay_url(base: &str) -> String {
+    match base.strip_prefix("http") {
+        Some(rest) => format!("ws{rest}/relay"),
+        None => format!("{base}/relay"),
+    }
+}
+
+/// Every request for a WebSocket upgrade is the relay's, the rest the API's and the admin's.
+async fn upgrades_to_relay(State(relay): State<Router>, request: Request, next: Next) -> Response {
+    let wants =
+        request.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if wants { relay.oneshot(request).await.unwrap_or_else(|never| match never {}) } else { next.run(request).await }
+}
+
+pub use late::LatePresence;
+
+mod late {
+    use std::sync::OnceLock;
+
+    use sideband_env::BoxFuture;
+    use sideband_relay_sim::Relay;
+    use sideband_sim_kit::presence::{Presence, PresenceError};
+
+    /// Presence by a relay in the same process that is made after the API.
+    #[derive(Debug, Default)]
+    pub struct LatePresence(OnceLock<Relay>);
+
+    impl LatePresence {
+        /// Names the relay; the first one stays.
+        pub fn fill(&self, relay: Relay) {
+            // Filled once, by whoever made it.
+            let _ = self.0.set(relay);
+        }
+    }
+
+    impl Presence for LatePresence {
+        fn is_online<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<bool, PresenceError>> {
+            Box::pin(async move {
+                match self.0.get() {
+                    Some(relay) => relay.is_online(daemon_id).await,
+                    None => Ok(false),
+                }
+            })
+        }
+    }
+}
