@@ -1,1 +1,37 @@
-//! Placeholder.
+//! A Sideband control plane for tests and offline development.
+//!
+//! It knows users and daemons, issues signed relay tokens, publishes the keys that verify them, and makes Quick Connect
+//! codes (`docs/spec/3-control-plane.md`: API-01..09, KEY-04). [`Api`] is the whole of it; [`Api::router`] serves it over
+//! HTTP, [`Api::admin_router`] is its part of `/__sim`, and [`Api::key_set`] lets a relay in the same process verify tokens
+//! without asking over HTTP. What it knows is in a [`Store`]; [`Bootstrap`] puts a user and a daemon into it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `api` | the procedures |
+//! | `http` | requests in the order of API-09, answers, CORS |
+//! | `admin` | keys and accounts below `/__sim` |
+//! | `keys` | signing keys and their rotation |
+//! | `store`, `memory` | what is known, behind a trait |
+//! | `bootstrap` | the first user and daemon |
+//!
+//! No access token, API key, code or relay token is stored, logged or part of an event; what must be recognised again is
+//! stored as a SHA-256 digest and compared in constant time (API-07).
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod admin;
+mod api;
+mod bootstrap;
+mod config;
+mod http;
+mod keys;
+mod memory;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use api::Api;
+pub use bootstrap::{AccessToken, Bootstrap};
+pub use config::{Advertised, ApiConfig};
+pub use keys::{DEFAULT_OVERLAP, RotateError};
+pub use memory::MemoryStore;
+pub use store::{Code, Daemon, Digest, Store, StoreError};

@@ -171,21 +171,22 @@ impl IntoResponse for Refused {
 }
 
 fn check_token(token: &AdminToken, headers: &HeaderMap) -> Result<(), Refused> {
-    let given = match single(headers, AUTHORIZATION) {
-        Ok(given) => given.and_then(bearer),
-        Err(Several) => None,
-    };
-    match given {
+    match bearer_token(headers) {
         Some(given) if secrets_match(given.as_bytes(), token.0.as_bytes()) => Ok(()),
         _ => Err(Refused::Token),
     }
 }
 
-/// The credential of `Authorization: Bearer …`; the scheme's case does not matter.
+/// The credential in a value of `Authorization`, `Bearer …` with the scheme in any case.
 pub fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, credential) = authorization.split_once(' ')?;
     let credential = credential.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
+}
+
+/// The credential in the `Authorization` of a request; none if that header is there more than once.
+pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    bearer(single(headers, AUTHORIZATION).ok()??)
 }
 
 fn check_loopback(peer: Option<SocketAddr>, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Refused> {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde_json::{Map, Value, json};
 
 use super::{ALG, Claims, TYP};
 use crate::entropy::{self, Entropy};
@@ -138,13 +138,10 @@ impl KeySet {
     /// # Errors
     /// Not a JSON object with a list `keys`.
     pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
-        #[derive(Deserialize)]
-        struct Jwks {
-            keys: Vec<Value>,
-        }
-        let Jwks { keys } = serde_json::from_slice(text).map_err(|_| KeySetError)?;
+        let set: Map<String, Value> = serde_json::from_slice(text).map_err(|_| KeySetError)?;
+        let entries = set.get("keys").and_then(Value::as_array).ok_or(KeySetError)?;
         let mut set = Self::default();
-        for entry in &keys {
+        for entry in entries {
             let Some(kid) = entry.get("kid").and_then(Value::as_str) else { continue };
             match parse_key(entry) {
                 Some(key) if !set.keys.iter().any(|known| known.kid == kid) => {

@@ -84,7 +84,7 @@ fn key_02_of_two_keys_with_one_id_the_first_counts() {
 
 #[test]
 fn key_03_what_is_no_key_set_is_an_error() {
-    for bad in ["", "<html>", "[]", "null", "{}", r#"{"keys":{}}"#, r#"{"keys":[]"#] {
+    for bad in ["", "<html>", "[]", "[[]]", "null", "{}", r#"{"keys":{}}"#, r#"{"keys":[]"#] {
         assert_eq!(KeySet::parse(bad.as_bytes()), Err(KeySetError), "{bad}");
     }
     assert_eq!(KeySet::parse(br#"{"keys":[]}"#), Ok(KeySet::default()));
