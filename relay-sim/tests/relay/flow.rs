@@ -38,7 +38,8 @@ async fn rel_06_frames_arrive_in_order_in_both_directions() {
         })
     };
     let (a, b) = soon(futures_util::future::join(pump(daemon), pump(client))).await;
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
 }
 
 #[tokio::test]

@@ -53,7 +53,6 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) env: Env,
     pub(crate) signer: Arc<Signer>,
-    pub(crate) events: EventSink,
     seen: broadcast::Receiver<Event>,
     _stop: oneshot::Sender<()>,
 }
@@ -76,12 +75,12 @@ pub(crate) async fn start_in(env: Env, change: impl FnOnce(&mut RelayConfig)) ->
     change(&mut config);
     let events = EventSink::new(Timeline::start(), "relay");
     let seen = events.subscribe();
-    let relay = Relay::new(env.clone(), config, events.clone());
+    let relay = Relay::new(env.clone(), config, events);
     let listener = env.network.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(serve(listener, relay.router(), ServeOptions::default(), async { drop(stopped.await) }));
-    Server { relay, addr, env, signer, events, seen, _stop: stop }
+    Server { relay, addr, env, signer, seen, _stop: stop }
 }
 
 impl Server {
