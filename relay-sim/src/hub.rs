@@ -300,3 +300,103 @@ async fn run_timer(hub: Arc<Hub>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sideband_protocol::{
+        relay::HubConfig,
+        wire::{ControlCode, Frame, close, control_message},
+    };
+
+    use super::*;
+
+    const DAEMON: ConnId = ConnId(1);
+    const CLIENT: ConnId = ConnId(2);
+
+    fn session() -> SessionId {
+        SessionId::new(10).unwrap()
+    }
+
+    fn hub() -> Arc<Hub> {
+        let timeline = Timeline::start();
+        let events = EventSink::new(timeline, "relay");
+        let common = Common { timeline, events, registry: Mutex::default(), trace_frames: false };
+        Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common))
+    }
+
+    /// A hub with its daemon and one client, who takes at most 1,000 bytes.
+    fn paired() -> (Arc<Hub>, Arc<Outbox>, Arc<Outbox>) {
+        let (hub, daemon, client) = (hub(), Outbox::for_daemon(1_000), Outbox::for_client(1_000, 1_000));
+        hub.open_daemon(DAEMON, true, &daemon).unwrap();
+        hub.open_client(CLIENT, session(), &client).unwrap();
+        (hub, daemon, client)
+    }
+
+    fn data(bytes: usize) -> Bytes {
+        Frame::Data { session: session(), payload: vec![0; bytes - HEADER_LEN].into() }.encode()
+    }
+
+    #[tokio::test]
+    async fn rel_21_backpressure_takes_the_place_of_what_was_queued() {
+        let (hub, daemon, client) = paired();
+        // It leaves no room for the Control.
+        hub.messages(DAEMON, &daemon, [data(990)].into_iter());
+        hub.messages(DAEMON, &daemon, [data(100), data(50), data(50)].into_iter());
+        assert_eq!(client.pop(), Some(control_message(ControlCode::Backpressure, 0)));
+        assert_eq!((client.pop(), client.ending()), (None, Some(End::Close(close::TRY_AGAIN))));
+        assert_eq!(daemon.pop(), Some(control_message(ControlCode::SessionEnded, 10)));
+    }
+
+    #[tokio::test]
+    async fn rel_21_only_forwarded_frames_count_against_the_client_that_sent_them() {
+        let (hub, daemon, client) = paired();
+        hub.messages(CLIENT, &client, [data(900), data(200)].into_iter());
+        assert!(!client.may_read());
+        daemon.pop().unwrap();
+        assert!(client.may_read());
+        hub.messages(CLIENT, &client, std::iter::repeat_n(Frame::Ping(Bytes::new()).encode(), 10));
+        assert!(client.may_read());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rel_10_used_ids_are_forgotten_in_the_end_also_of_sessions_that_never_began() {
+        let hub = hub();
+        let claim = |n, life| {
+            let now = hub.common.timeline.now();
+            let mut registry = hub.common.registry.lock().unwrap();
+            registry.claim(SessionId::new(n).unwrap(), now + Duration::from_secs(life), now).unwrap();
+            registry.len()
+        };
+        claim(10, 150);
+        hub.open_client(CLIENT, session(), &Outbox::for_client(1_000, 1_000)).unwrap();
+        assert_eq!(claim(11, 150), 2);
+        tokio::time::advance(Duration::from_secs(331)).await;
+        assert_eq!(claim(12, 150), 2, "10 is forgotten, 11 was never over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rel_01_the_timer_ends_the_grace() {
+        let (hub, _daemon, client) = paired();
+        hub.closed(DAEMON);
+        assert_eq!(client.pop(), Some(control_message(ControlCode::SessionPaused, 10)));
+        tokio::time::sleep(Duration::from_millis(29_990)).await;
+        assert_eq!(client.pop(), None);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(client.pop(), Some(control_message(ControlCode::SessionExpired, 10)));
+        assert_eq!(client.ending(), Some(End::Close(close::NORMAL)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rel_01_each_grace_has_its_timer() {
+        let (hub, _daemon, _client) = paired();
+        for _ in 0..3 {
+            hub.closed(DAEMON);
+            tokio::time::sleep(Duration::from_secs(31)).await;
+            assert_eq!(hub.view().sessions, []);
+            hub.open_daemon(DAEMON, true, &Outbox::for_daemon(1_000)).unwrap();
+            hub.open_client(CLIENT, session(), &Outbox::for_client(1_000, 1_000)).unwrap();
+        }
+    }
+}

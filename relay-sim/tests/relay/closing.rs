@@ -104,6 +104,29 @@ async fn wire_09_the_control_arrives_although_the_peer_goes_on_writing() {
 }
 
 #[tokio::test]
+async fn wire_09_the_control_arrives_although_the_peer_writes_before_it_reads() {
+    let server = start_with(|config| config.client_backlog = 64 << 20).await;
+    let mut daemon = server.daemon().await;
+    let mut client = server.client(id(1)).await;
+    let frame = data(id(1), vec![0; 60_000]);
+    // More than the sockets hold in one direction, so that the Control is stuck; then as much in the other.
+    for _ in 0..500 {
+        daemon.0.feed(Message::Binary(frame.clone())).await.unwrap();
+    }
+    daemon.is_undisturbed().await;
+    client.0.feed(Message::Binary(Bytes::from_static(b"\x10"))).await.unwrap();
+    for _ in 0..500 {
+        soon(client.0.feed(Message::Binary(frame.clone()))).await.unwrap();
+    }
+    soon(client.0.flush()).await.unwrap();
+    for _ in 0..500 {
+        assert_eq!(client.got().await, Got::Frame(frame.clone()));
+    }
+    assert_eq!(client.got().await, control(ControlCode::MalformedFrame, 0));
+    assert_eq!(client.got().await, Got::Close(1002));
+}
+
+#[tokio::test]
 async fn wire_09_after_a_message_that_cannot_be_read_the_close_arrives_too() {
     let server = start().await;
     let _daemon = server.daemon().await;
