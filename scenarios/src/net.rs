@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -79,7 +78,7 @@ impl SeamHttp {
             let body = Limited::new(body, max).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() { HttpError::BodyTooLarge(max) } else { transport(&error) }
             })?;
-            Ok(HttpResponse { status: head.status, headers: head.headers, body: Bytes::from(body.to_bytes()) })
+            Ok(HttpResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         // The connection is driven here and dropped with the request: no task is left behind.
         tokio::pin!(connection);
