@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests over all of Sideband share: the walker over the known answers and the list of rules.
+
+pub mod vectors;
