@@ -23,8 +23,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream, stream::FusedStream};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use sideband_protocol::{
     relay::ConnId,
     wire::{MAX_MESSAGE, close},
@@ -51,8 +49,6 @@ const NO_STATUS: u16 = 1005;
 /// Messages that are taken in, and sent, in one turn.
 const TURN_MESSAGES: usize = 512;
 
-type Io = TokioIo<Upgraded>;
-
 /// What decides that a connection does not go on.
 enum Over {
     /// The peer sent a close frame, with this code.
@@ -65,8 +61,8 @@ enum Over {
     ByHub(End),
 }
 
-pub(crate) struct Connection {
-    ws: WebSocketStream<Io>,
+pub(crate) struct Connection<S> {
+    ws: WebSocketStream<S>,
     conn: ConnId,
     hub: Arc<Hub>,
     outbox: Arc<Outbox>,
@@ -76,21 +72,16 @@ pub(crate) struct Connection {
     linger: Duration,
 }
 
-impl Connection {
-    pub(crate) async fn new(
-        upgraded: Upgraded,
-        conn: ConnId,
-        hub: Arc<Hub>,
-        outbox: Arc<Outbox>,
-        config: &RelayConfig,
-    ) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection on a stream that has become a WebSocket.
+    pub(crate) async fn new(stream: S, conn: ConnId, hub: Arc<Hub>, outbox: Arc<Outbox>, config: &RelayConfig) -> Self {
         let ws = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE))
             .read_buffer_size(config.read_buffer)
             .write_buffer_size(config.write_buffer);
         Self {
-            ws: WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(ws)).await,
+            ws: WebSocketStream::from_raw_socket(stream, Role::Server, Some(ws)).await,
             conn,
             hub,
             outbox,
@@ -363,5 +354,49 @@ fn reason(code: u16) -> &'static str {
         close::UNSUPPORTED => "binary messages only",
         close::TOO_LARGE => "the message is too large",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{SinkExt, StreamExt};
+    use sideband_env::Timeline;
+    use sideband_protocol::{
+        relay::{DaemonHub, HubConfig},
+        token::KeySet,
+        wire::Frame,
+    };
+    use sideband_sim_kit::event::EventSink;
+
+    use super::*;
+    use crate::{config::KeySource, hub::Common};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_its_answers_late_is_read_again() {
+        let timeline = Timeline::start();
+        let events = EventSink::new(timeline, "relay");
+        let common = Common { timeline, events, registry: Default::default(), trace_frames: false };
+        let hub = Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common));
+        let (conn, outbox) = (ConnId(1), Outbox::for_daemon(100));
+        hub.open_daemon(conn, true, &outbox).unwrap();
+        let mut config = RelayConfig::new("https://api.test", KeySource::InProcess(Arc::new(KeySet::default)));
+        (config.turn_bytes, config.read_buffer, config.write_buffer) = (160, 64, 0);
+        let (ours, theirs) = tokio::io::duplex(1_024);
+        tokio::spawn(Connection::new(ours, conn, hub, outbox, &config).await.run());
+
+        // The peer writes until nothing moves any more, without reading.
+        let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        let ping = Message::Binary(Frame::Ping(Bytes::from_static(b"12345678")).encode());
+        let pong = Message::Binary(Frame::Pong(Bytes::from_static(b"12345678")).encode());
+        let mut sent = 0;
+        while tokio::time::timeout(Duration::from_secs(1), peer.send(ping.clone())).await.is_ok() {
+            sent += 1;
+            assert!(sent < 1_000, "the relay takes everything");
+        }
+        // Then it reads, without writing: all that it got rid of is answered.
+        for n in 0..sent {
+            let got = tokio::time::timeout(Duration::from_secs(1), peer.next()).await;
+            assert_eq!(got.unwrap_or_else(|_| panic!("pong {n} of {sent} is missing")).unwrap().unwrap(), pong);
+        }
     }
 }

@@ -18,7 +18,7 @@
 //! seed does the same every time.
 //!
 //! Limits on sessions (REL-23) belong into `upgrade` and the machine; rate, sweep and stalls (REL-20 to REL-22) into
-//! `connection`; faults into `upgrade` and around [`Hub::messages`](hub) and its outputs.
+//! `connection`; faults into `upgrade` and around `Hub::messages` and its outputs.
 
 mod admin;
 mod config;

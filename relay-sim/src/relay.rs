@@ -12,6 +12,7 @@ use std::{
 
 use axum::Router;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use sideband_env::{BoxFuture, Env, Timeline};
 use sideband_protocol::{
     SessionId,
@@ -338,7 +339,10 @@ async fn run(
         upgraded = tokio::time::timeout(UPGRADE_DEADLINE, on_upgrade) => upgraded.ok().and_then(Result::ok),
     };
     let code = match upgraded {
-        Some(upgraded) => Connection::new(upgraded, conn, hub.clone(), outbox, relay.config()).await.run().await,
+        Some(upgraded) => {
+            let stream = TokioIo::new(upgraded);
+            Connection::new(stream, conn, hub.clone(), outbox, relay.config()).await.run().await
+        }
         None => {
             hub.closed(conn);
             None

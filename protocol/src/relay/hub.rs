@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::{
-    ConnId, Counters, DropReason, HubConfig, Output, Refused, Report, SessionState, Takeover,
+    ConnId, Counters, DropReason, HubConfig, Output, Refused, Report, SessionState, SessionView, Takeover,
     ended::EndedIds,
     pairing::{self, Event, Step},
 };
@@ -13,17 +13,6 @@ use crate::{
     Instant, SessionId,
     wire::{self, ControlCode, Frame, FrameType, HEADER_LEN, Header, HeaderError, Scope, Signal, close},
 };
-
-/// One session, as seen from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionView {
-    /// Its id.
-    pub session: SessionId,
-    /// The client's connection.
-    pub client: ConnId,
-    /// Paired, paused or pending.
-    pub state: SessionState,
-}
 
 #[derive(Debug)]
 struct Session {

@@ -40,7 +40,7 @@ mod registry;
 mod tests;
 
 pub use config::{HubConfig, Refused, Takeover};
-pub use hub::{DaemonHub, SessionView};
-pub use output::{ConnId, Counters, DropReason, Output, Report};
+pub use hub::DaemonHub;
+pub use output::{ConnId, Counters, DropReason, Output, Report, SessionView};
 pub use pairing::SessionState;
 pub use registry::{Registry, SessionConflict};

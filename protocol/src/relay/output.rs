@@ -92,6 +92,17 @@ impl DropReason {
     }
 }
 
+/// One session, as seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its id.
+    pub session: SessionId,
+    /// The client's connection.
+    pub client: ConnId,
+    /// Paired, paused or pending.
+    pub state: SessionState,
+}
+
 /// What a hub has counted since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {

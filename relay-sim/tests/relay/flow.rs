@@ -137,7 +137,11 @@ async fn rel_21_a_client_whose_daemon_went_away_is_read_again() {
 
 #[tokio::test]
 async fn rel_25_a_daemon_that_does_not_take_its_pongs_stops_being_read_and_recovers() {
-    let server = start_with(|config| config.client_backlog = 10_000).await;
+    let server = start_with(|config| {
+        config.client_backlog = 5_000;
+        config.turn_bytes = 2_000;
+    })
+    .await;
     let mut daemon = server.daemon().await;
     let ping = Frame::Ping(Bytes::from_static(b"12345678")).encode();
     let mut sent = 0u32;
