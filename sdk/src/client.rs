@@ -11,7 +11,7 @@ use sideband_protocol::{
         Access, CallLimits, Client as Machine, ClientConfig, CloseReason, ConnectionPolicy, Done, Job, OnDisconnect,
         Report, RetryPolicy, RpcPolicy, SessionGrant, State,
     },
-    crypto::TrustPolicy,
+    crypto::{Fingerprint, TrustPolicy, TrustQuestion},
     event::EventName,
     failure::Cause,
     peer::{Answer, CallError, CallId},
@@ -108,8 +108,12 @@ struct Common {
     relay: Option<String>,
     config: ClientConfig,
     store: Arc<dyn IdentityStore>,
+    prompt: Option<Prompt>,
     env: Option<Env>,
 }
+
+/// Asks the user; only set together with the policy `prompt`.
+type Prompt = Arc<dyn Fn(TrustQuestion) -> BoxFuture<'static, bool> + Send + Sync>;
 
 impl Common {
     fn new(api_url: &str, access: Access) -> Result<Self, Error> {
@@ -118,6 +122,7 @@ impl Common {
             relay: None,
             config: ClientConfig::new(access),
             store: Arc::new(MemoryStore::new()),
+            prompt: None,
             env: None,
         })
     }
@@ -139,6 +144,7 @@ impl Common {
             api: self.api,
             relay: self.relay,
             store: self.store,
+            prompt: self.prompt,
             source,
             token: None,
             hub,
@@ -192,6 +198,23 @@ macro_rules! common_options {
         /// Accepts only identities that are pinned already. Default: pin the first one and every later one.
         pub fn pinned_only(mut self) -> Self {
             self.common.config.trust = TrustPolicy::PinnedOnly;
+            self
+        }
+
+        /// Asks before an identity is pinned: `first` with the fingerprint at the first connection, `mismatch` with the
+        /// pinned and the shown one when it changed. No answer within the handshake time is a no (TRU-01, TRU-02, TRU-04).
+        pub fn prompt<A, FutA, B, FutB>(mut self, first: A, mismatch: B) -> Self
+        where
+            A: Fn(Fingerprint) -> FutA + Send + Sync + 'static,
+            FutA: Future<Output = bool> + Send + 'static,
+            B: Fn(Fingerprint, Fingerprint) -> FutB + Send + Sync + 'static,
+            FutB: Future<Output = bool> + Send + 'static,
+        {
+            self.common.config.trust = TrustPolicy::Prompt;
+            self.common.prompt = Some(Arc::new(move |question| match question {
+                TrustQuestion::FirstConnection { fingerprint } => boxed(first(fingerprint)),
+                TrustQuestion::Mismatch { expected, received } => boxed(mismatch(expected, received)),
+            }));
             self
         }
 
@@ -425,6 +448,7 @@ struct ClientHost {
     api: ApiUrl,
     relay: Option<String>,
     store: Arc<dyn IdentityStore>,
+    prompt: Option<Prompt>,
     source: Source,
     /// The access token of this attempt.
     token: Option<Arc<std::sync::Mutex<Zeroizing<String>>>>,
@@ -510,8 +534,17 @@ impl Host<Machine> for ClientHost {
                     (Done::PinStored(stored), None)
                 })
             }
-            // No builder offers `prompt` without somebody to ask (TRU-01); nobody to ask is a no.
-            Job::AskTrust(_) => boxed(async { (Done::Answered(false), None) }),
+            Job::AskTrust(question) => {
+                // No builder offers `prompt` without somebody to ask (TRU-01); nobody to ask would be a no.
+                let asked = self.prompt.as_ref().map(|prompt| prompt(question));
+                boxed(async move {
+                    let yes = match asked {
+                        Some(asked) => asked.await,
+                        None => false,
+                    };
+                    (Done::Answered(yes), None)
+                })
+            }
         }
     }
 

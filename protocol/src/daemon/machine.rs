@@ -1,6 +1,6 @@
 //! The machine: the socket, retries, and what comes from the relay.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -45,6 +45,8 @@ pub struct Daemon {
     malformed: u32,
     link: Option<Keepalive>,
     pub(super) sessions: BTreeMap<SessionId, Slot>,
+    /// When sessions are next looked at, the earliest first.
+    pub(super) deadlines: BTreeSet<(Instant, SessionId)>,
     /// Sessions that ended while the socket was away; the relay is told when it is back.
     owed: BTreeMap<SessionId, Reason>,
     pub(super) out: VecDeque<Output<Job, Report>>,
@@ -74,6 +76,7 @@ impl Daemon {
             malformed: 0,
             link: None,
             sessions: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             owed: BTreeMap::new(),
             out: VecDeque::new(),
         }

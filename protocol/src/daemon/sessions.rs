@@ -21,6 +21,14 @@ pub(super) struct Slot {
     session: Session,
     /// CRY-11: until the client has introduced itself.
     deadline: Option<Instant>,
+    /// When this session is next looked at; the same as in [`Daemon::deadlines`].
+    armed: Option<Instant>,
+}
+
+impl Slot {
+    fn due(&self) -> Option<Instant> {
+        earliest(self.deadline, self.session.poll_timeout())
+    }
 }
 
 impl Daemon {
@@ -49,7 +57,7 @@ impl Daemon {
         let hello = Introduction::new(peer_id);
         let session = Session::new(id, Side::Daemon, &keys, &hello, self.config.limits, &mut *self.entropy);
         let deadline = Some(now + self.config.connection.handshake_timeout);
-        self.sessions.insert(id, Slot { session, deadline });
+        self.sessions.insert(id, Slot { session, deadline, armed: None });
         self.pump(id);
     }
 
@@ -86,6 +94,22 @@ impl Daemon {
                 }
             }
         }
+        self.arm(id);
+    }
+
+    /// Keeps the deadlines of all sessions in one order, so that none but those that are due are looked at.
+    fn arm(&mut self, id: SessionId) {
+        let Some(slot) = self.sessions.get_mut(&id) else { return };
+        let due = slot.due();
+        if slot.armed != due {
+            if let Some(at) = slot.armed {
+                self.deadlines.remove(&(at, id));
+            }
+            if let Some(at) = due {
+                self.deadlines.insert((at, id));
+            }
+            slot.armed = due;
+        }
     }
 
     /// Ends a session from this side and tells the relay (DMN-15). Other sessions go on.
@@ -108,6 +132,9 @@ impl Daemon {
     /// Frees keys, window and counters (DMN-10); calls of this side end with `not_connected`.
     pub(super) fn free(&mut self, id: SessionId, cause: Cause) {
         let Some(mut slot) = self.sessions.remove(&id) else { return };
+        if let Some(at) = slot.armed {
+            self.deadlines.remove(&(at, id));
+        }
         let error = if cause == Cause::Closed { CallError::PeerClosed } else { CallError::NotConnected };
         let opened = slot.session.is_introduced();
         for pending in slot.session.take_calls() {
@@ -175,10 +202,12 @@ impl Daemon {
     }
 
     pub(super) fn session_timeouts(&mut self, now: Instant) {
-        let due = |slot: &Slot| earliest(slot.deadline, slot.session.poll_timeout()).is_some_and(|at| at <= now);
-        let ids: Vec<_> = self.sessions.iter().filter(|(_, slot)| due(slot)).map(|(id, _)| *id).collect();
-        for id in ids {
+        while let Some(&(at, id)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
             let Some(slot) = self.sessions.get_mut(&id) else { continue };
+            slot.armed = None;
             if slot.deadline.is_some_and(|at| at <= now) {
                 // CRY-11
                 self.end_session(id, Cause::HandshakeTimeout, Reason::Error);
@@ -190,7 +219,7 @@ impl Daemon {
     }
 
     pub(super) fn session_deadline(&self) -> Option<Instant> {
-        self.sessions.values().filter_map(|slot| earliest(slot.deadline, slot.session.poll_timeout())).min()
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// The sessions and where they are, in the order of their ids.
