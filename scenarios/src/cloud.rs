@@ -113,15 +113,9 @@ impl Cloud {
         options: CloudOptions,
     ) -> Result<Self, CloudError> {
         let events = EventSink::new(Timeline::start(), "cloud");
-        // What listens on every address is reached on this machine by loopback.
-        let local = match addr.ip() {
-            ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
-            ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, addr.port())),
-            _ => addr,
-        };
         let base = match &options.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{local}"),
+            None => local_url(addr),
         };
         let issuer = base.clone();
         let credentials = match options.seed {
@@ -152,7 +146,7 @@ impl Cloud {
 
         let admin = ready_router(&["api", "relay"]).merge(api.admin_router()).merge(relay.admin_router());
         let app = api.router().nest(ADMIN_PATH, guard_admin(admin, options.admin_token));
-        let app = app.layer(middleware::from_fn_with_state(relay.router(), upgrades_to_relay));
+        let app = upgrades_to(&relay, app);
         let (stop, stopped) = watch::channel(false);
         let serve_options = ServeOptions { date_header: options.date_header, ..ServeOptions::default() };
         let server = tokio::spawn(serve(listener, app, serve_options, async move {
@@ -223,6 +217,21 @@ impl Drop for Cloud {
     }
 }
 
+/// The URL by which this machine reaches what listens on an address: loopback, if it listens on every one.
+pub fn local_url(addr: SocketAddr) -> String {
+    let local = match addr.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
+        ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, addr.port())),
+        _ => addr,
+    };
+    format!("http://{local}")
+}
+
+/// Every request for a WebSocket upgrade is the relay's, the rest the app's.
+pub fn upgrades_to(relay: &Relay, app: Router) -> Router {
+    app.layer(middleware::from_fn_with_state(relay.router(), upgrades_to_relay))
+}
+
 /// `ws://…/relay` for `http://…`.
 pub fn relay_url(base: &str) -> String {
     match base.strip_prefix("http") {
@@ -231,7 +240,6 @@ pub fn relay_url(base: &str) -> String {
     }
 }
 
-/// Every request for a WebSocket upgrade is the relay's, the rest the API's and the admin's.
 async fn upgrades_to_relay(State(relay): State<Router>, request: Request, next: Next) -> Response {
     let wants =
         request.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
