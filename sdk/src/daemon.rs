@@ -282,6 +282,17 @@ impl Daemon {
     /// # Errors
     /// What trying again cannot help: a refused key, another daemon's key, a server that is no Sideband API.
     pub async fn listen(self) -> Result<Server, Error> {
+        let server = self.start()?;
+        server.when_online().await?;
+        Ok(server)
+    }
+
+    /// Starts connecting in a task of its own and returns at once, so that [`Server::events`] shows attempts that fail before
+    /// the relay socket stands for the first time; [`Server::when_online`] waits for that.
+    ///
+    /// # Errors
+    /// The world cannot be set up.
+    pub fn start(self) -> Result<Server, Error> {
         let env = match self.env {
             Some(env) => env,
             None => default_env()?,
@@ -318,14 +329,7 @@ impl Daemon {
             task.send_replace(true);
         });
         // Dropping it from here on closes the machine.
-        let owner = Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, status, finished });
-        let mut status = owner.status.subscribe();
-        let first = status.wait_for(|status| !matches!(status, Status::Starting)).await.map(|status| status.clone());
-        match first {
-            Ok(Status::Ended(cause)) => Err(Error::Failed(cause)),
-            Ok(Status::Starting | Status::Online) => Ok(Server(owner)),
-            Err(_) => Err(Error::Failed(Cause::Closed)),
-        }
+        Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, status, finished })))
     }
 }
 
@@ -394,6 +398,20 @@ impl Server {
     /// The fingerprint that clients see.
     pub fn fingerprint(&self) -> Fingerprint {
         self.0.fingerprint
+    }
+
+    /// Waits until the relay socket stands for the first time (DMN-01); returns at once later.
+    ///
+    /// # Errors
+    /// The daemon has ended, and why.
+    pub async fn when_online(&self) -> Result<(), Error> {
+        let mut status = self.0.status.subscribe();
+        let first = status.wait_for(|status| !matches!(status, Status::Starting)).await.map(|status| status.clone());
+        match first {
+            Ok(Status::Ended(cause)) => Err(Error::Failed(cause)),
+            Ok(Status::Starting | Status::Online) => Ok(()),
+            Err(_) => Err(Error::Failed(Cause::Closed)),
+        }
     }
 
     /// Whether the relay socket stands now.

@@ -31,12 +31,21 @@ pub(crate) trait PeerCore: Send + Sync {
     fn writable(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The program at the other end. Cheap to clone; holding one keeps nothing open.
+/// The program at the other end. Cheap to clone; holding one keeps nothing open. Two are equal if they are the other end of
+/// the same client or of the same session of a daemon.
 #[derive(Clone)]
 pub struct Peer {
     core: Arc<dyn PeerCore>,
     hub: Arc<Hub>,
 }
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.hub, &other.hub)
+    }
+}
+
+impl Eq for Peer {}
 
 impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
