@@ -5,6 +5,8 @@
 //! | `GET ready` | the binary, see [`ready_router`] | [`Ready`] |
 //! | `GET status` | the relay | [`RelayStatus`] |
 //! | `GET daemons/{id}` | the relay | [`DaemonStatus`]; 404 for one that it does not know |
+//! | `POST daemons/{id}/drop` | the relay | [`Dropped`]; 404 if it is not connected |
+//! | `POST sessions/{id}/drop` | the relay | [`Dropped`]; 404 if there is no such session |
 //! | `GET keys` | the API | [`Keys`] |
 //! | `POST keys/rotate` | the API | takes [`RotateKeys`], answers [`Keys`] |
 //! | `GET accounts` | the API | [`Accounts`] |
@@ -80,6 +82,14 @@ pub struct SessionStatus {
     pub session_id: SessionId,
     /// Its state: `paired`, `paused` or `pending`.
     pub state: String,
+}
+
+/// Answer of `drop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dropped {
+    /// True; a socket that is not there is an error.
+    pub dropped: bool,
 }
 
 /// Answer of `keys` and `keys/rotate`.
@@ -232,6 +242,30 @@ impl AdminClient {
         match self.get(&["daemons", daemon_id]).await {
             Ok(daemon) => Ok(Some(daemon)),
             Err(AdminError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Cuts a daemon's socket at the relay, as if its line broke; false if it is not connected.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn drop_daemon(&self, daemon_id: &str) -> Result<bool, AdminError> {
+        self.drop_socket(&["daemons", daemon_id, "drop"]).await
+    }
+
+    /// Cuts the socket of a session's client at the relay; false if there is no such session.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn drop_session(&self, session: SessionId) -> Result<bool, AdminError> {
+        self.drop_socket(&["sessions", &session.to_string(), "drop"]).await
+    }
+
+    async fn drop_socket(&self, path: &[&str]) -> Result<bool, AdminError> {
+        match self.send::<Dropped>(Method::POST, path, Bytes::new()).await {
+            Ok(answer) => Ok(answer.dropped),
+            Err(AdminError::Refused { status: 404, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
