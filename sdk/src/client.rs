@@ -109,6 +109,7 @@ struct Common {
     config: ClientConfig,
     store: Arc<dyn IdentityStore>,
     prompt: Option<Prompt>,
+    handler_timeout: Option<Duration>,
     env: Option<Env>,
 }
 
@@ -123,6 +124,7 @@ impl Common {
             config: ClientConfig::new(access),
             store: Arc::new(MemoryStore::new()),
             prompt: None,
+            handler_timeout: None,
             env: None,
         })
     }
@@ -133,7 +135,7 @@ impl Common {
             None => default_env()?,
         };
         let shared = Arc::new(Shared::new(Machine::new(self.config, env.entropy.entropy())));
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(None, self.handler_timeout));
         let peer = Peer::new(shared.clone(), hub.clone());
         let (state, _) = watch::channel(State::Idle);
         let (lifecycle, _) = broadcast::channel(LIFECYCLE);
@@ -233,6 +235,18 @@ macro_rules! common_options {
         /// Time limits of calls (RPC-05).
         pub fn rpc(mut self, policy: RpcPolicy) -> Self {
             self.common.config.rpc = policy;
+            self
+        }
+
+        /// Confirms each message of the daemon, for who asks with [`Peer::send_confirmed`]. Default no (SBP-05).
+        pub fn receipts(mut self, yes: bool) -> Self {
+            self.common.config.receipts = yes;
+            self
+        }
+
+        /// How long a handler of this client may take before its call is answered E 1103. Default: any time (RPC-02).
+        pub fn handler_timeout(mut self, limit: Duration) -> Self {
+            self.common.handler_timeout = Some(limit);
             self
         }
 
@@ -423,7 +437,7 @@ impl PeerCore for Shared<Machine> {
     fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
         self.with(|machine, now| machine.emit(name, data, now))
     }
-    fn send_app(&self, subject: &str, data: Bytes) -> Result<(), CallError> {
+    fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError> {
         self.with(|machine, now| machine.send_app(subject, data, now))
     }
     fn respond(&self, cid: FrameId, answer: Answer) {

@@ -35,9 +35,10 @@ use crate::{
     client::{default_env, fork},
     driver::{Host, JobFuture, Shared, boxed, drive},
     error::argument,
-    hub::{Handler, Handlers, Hub, lock, panic_text},
+    hub::{Handler, Handlers, Hub, MethodInfo, lock, panic_text},
     identity::StoreError,
     peer::{Context, HandlerError, Peer, PeerCore, check_method, erase, taken},
+    service::Service,
     socket,
 };
 
@@ -136,6 +137,9 @@ pub struct Daemon {
     connection: ConnectionPolicy,
     rpc: RpcPolicy,
     handlers: Arc<Handlers>,
+    handler_timeout: Option<Duration>,
+    receipts: bool,
+    max_sessions: Option<usize>,
     on_connection: Option<OnConnection>,
     env: Option<Env>,
 }
@@ -168,6 +172,9 @@ impl Daemon {
             connection: ConnectionPolicy::default(),
             rpc: RpcPolicy::default(),
             handlers: Arc::default(),
+            handler_timeout: None,
+            receipts: false,
+            max_sessions: None,
             on_connection: None,
             env: None,
         })
@@ -210,10 +217,48 @@ impl Daemon {
         self
     }
 
+    /// How long a handler may take before its call is answered E 1103. Default: any time (RPC-02).
+    pub fn handler_timeout(mut self, limit: Duration) -> Self {
+        self.handler_timeout = Some(limit);
+        self
+    }
+
+    /// Confirms each message of a client, for who asks with [`Peer::send_confirmed`]. Default no (SBP-05).
+    pub fn receipts(mut self, yes: bool) -> Self {
+        self.receipts = yes;
+        self
+    }
+
+    /// Most sessions at a time; further ones are refused with Signal(close, policy). Default 4,096.
+    pub fn max_sessions(mut self, most: usize) -> Self {
+        self.max_sessions = Some(most);
+        self
+    }
+
     /// Another world than the real one: a clock, randomness, a network.
     pub fn env(mut self, env: Env) -> Self {
         self.env = Some(env);
         self
+    }
+
+    /// What a method says of itself to who asks `$sideband/rpc.describe`, once [`introspection`](Self::introspection) is on (RPC-08).
+    pub fn describe(self, method: &str, info: MethodInfo) -> Self {
+        self.handlers.describe(method.to_owned(), info);
+        self
+    }
+
+    /// Answers every method of a typed service; see [`service!`](crate::service).
+    ///
+    /// # Errors
+    /// One of its methods has a handler already (RPC-07).
+    pub fn serve(self, service: impl Service) -> Result<Self, Error> {
+        for (method, handler) in service.into_handlers() {
+            check_method(method)?;
+            if !self.handlers.add(method.to_owned(), handler.0) {
+                return Err(taken(method));
+            }
+        }
+        Ok(self)
     }
 
     /// Answers a method for every connection. Each call runs in a task of its own.
@@ -232,15 +277,20 @@ impl Daemon {
         self.add(method, erase(handler))
     }
 
-    /// Answers the platform's methods: `$sideband/rpc.list` with the names of all methods (RPC-08).
+    /// Answers the platform's methods: `$sideband/rpc.list` with the names of all methods, `$sideband/rpc.describe` with what
+    /// each says of itself (RPC-08).
     ///
     /// # Errors
     /// They are answered already.
     pub fn introspection(self) -> Result<Self, Error> {
-        let handlers = Arc::downgrade(&self.handlers);
-        self.platform("rpc.list", move |(): (), _| {
-            let methods = handlers.upgrade().map(|handlers| handlers.names()).unwrap_or_default();
+        let (list, describe) = (Arc::downgrade(&self.handlers), Arc::downgrade(&self.handlers));
+        self.platform("rpc.list", move |_: serde::de::IgnoredAny, _| {
+            let methods = list.upgrade().map(|handlers| handlers.names()).unwrap_or_default();
             async move { Ok::<_, HandlerError>(serde_json::json!({ "methods": methods })) }
+        })?
+        .platform("rpc.describe", move |_: serde::de::IgnoredAny, _| {
+            let methods = describe.upgrade().map(|handlers| handlers.described()).unwrap_or_default();
+            async move { Ok::<_, HandlerError>(methods) }
         })
     }
 
@@ -305,6 +355,10 @@ impl Daemon {
         config.retry = self.retry;
         config.connection = self.connection;
         config.rpc = self.rpc;
+        config.receipts = self.receipts;
+        if let Some(most) = self.max_sessions {
+            config.max_sessions = most;
+        }
         let shared = Arc::new(Shared::new(Machine::new(config, env.entropy.entropy())));
         let (lifecycle, _) = broadcast::channel(LIFECYCLE);
         let (status, _) = watch::channel(Status::Starting);
@@ -317,6 +371,7 @@ impl Daemon {
             entropy,
             shared: shared.clone(),
             handlers: self.handlers,
+            handler_timeout: self.handler_timeout,
             on_connection: self.on_connection,
             connections: connections.clone(),
             lifecycle: lifecycle.clone(),
@@ -550,8 +605,8 @@ impl PeerCore for SessionCore {
     fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
         self.shared.with(|machine, _| machine.emit(self.session, name, data))
     }
-    fn send_app(&self, subject: &str, data: Bytes) -> Result<(), CallError> {
-        self.shared.with(|machine, _| machine.send_app(self.session, subject, &data)).map(|_| ())
+    fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError> {
+        self.shared.with(|machine, _| machine.send_app(self.session, subject, &data))
     }
     fn respond(&self, cid: FrameId, answer: Answer) {
         self.shared.with(|machine, _| machine.respond(self.session, cid, answer));
@@ -569,6 +624,7 @@ struct DaemonHost {
     entropy: Box<dyn Entropy>,
     shared: Arc<Shared<Machine>>,
     handlers: Arc<Handlers>,
+    handler_timeout: Option<Duration>,
     on_connection: Option<OnConnection>,
     connections: Connections,
     lifecycle: broadcast::Sender<ServerEvent>,
@@ -583,7 +639,7 @@ impl DaemonHost {
 
     fn opened(&self, session: SessionId, peer_id: &str) {
         let core = Arc::new(SessionCore { shared: self.shared.clone(), session });
-        let hub = Arc::new(Hub::with_shared(self.handlers.clone()));
+        let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout));
         let (end, over) = watch::channel(false);
         let connection = Connection {
             peer: Peer::new(core, hub.clone()),

@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -46,9 +47,24 @@ pub(crate) struct Ended {
 
 pub(crate) type Handler = Arc<dyn Fn(Option<Bytes>, Context) -> BoxFuture<'static, Answer> + Send + Sync>;
 
+/// What a method says of itself to who asks `$sideband/rpc.describe` (RPC-08).
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MethodInfo {
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The shape of its params, such as a JSON schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<serde_json::Value>,
+    /// Params that it would take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_example: Option<serde_json::Value>,
+}
+
 /// Handlers by method; a daemon's are shared by all its connections.
 #[derive(Default)]
-pub(crate) struct Handlers(Mutex<BTreeMap<String, Handler>>);
+pub(crate) struct Handlers(Mutex<BTreeMap<String, Handler>>, Mutex<BTreeMap<String, MethodInfo>>);
 
 impl Handlers {
     /// RPC-07: false if the method is taken.
@@ -63,6 +79,16 @@ impl Handlers {
 
     pub(crate) fn get(&self, method: &str) -> Option<Handler> {
         lock(&self.0).get(method).cloned()
+    }
+
+    pub(crate) fn describe(&self, method: String, info: MethodInfo) {
+        lock(&self.1).insert(method, info);
+    }
+
+    /// Every method with what it says of itself.
+    pub(crate) fn described(&self) -> BTreeMap<String, MethodInfo> {
+        let mut info = lock(&self.1).clone();
+        self.names().into_iter().map(|name| (name.clone(), info.remove(&name).unwrap_or_default())).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -102,20 +128,23 @@ struct Subscription {
 #[derive(Default)]
 pub(crate) struct Hub {
     calls: Mutex<BTreeMap<CallId, oneshot::Sender<Ended>>>,
+    acks: Mutex<BTreeMap<FrameId, oneshot::Sender<()>>>,
     // The session bounds what waits here (DMN-07): items are released when they are taken.
     subscriptions: Mutex<Vec<Subscription>>,
     messages: Mutex<Vec<mpsc::UnboundedSender<AppItem>>>,
     pub(crate) handlers: Handlers,
     /// A daemon's own handlers, asked second.
     pub(crate) shared_handlers: Option<Arc<Handlers>>,
+    /// How long a handler may take before its call is answered E 1103; off by default (RPC-02).
+    pub(crate) handler_timeout: Option<Duration>,
     tasks: Mutex<JoinSet<()>>,
     /// The peer is over: nothing is registered or run any more.
     over: AtomicBool,
 }
 
 impl Hub {
-    pub(crate) fn with_shared(handlers: Arc<Handlers>) -> Self {
-        Self { shared_handlers: Some(handlers), ..Self::default() }
+    pub(crate) fn new(shared_handlers: Option<Arc<Handlers>>, handler_timeout: Option<Duration>) -> Self {
+        Self { shared_handlers, handler_timeout, ..Self::default() }
     }
 
     /// Waits for a call's end.
@@ -123,6 +152,22 @@ impl Hub {
         let (sender, receiver) = oneshot::channel();
         lock(&self.calls).insert(call, sender);
         receiver
+    }
+
+    /// Sends a message and waits for its receipt; the lock is held so that the receipt cannot come first.
+    pub(crate) fn confirm(
+        &self,
+        send: impl FnOnce() -> Result<FrameId, CallError>,
+    ) -> Result<(FrameId, oneshot::Receiver<()>), CallError> {
+        let mut acks = lock(&self.acks);
+        let id = send()?;
+        let (sender, receiver) = oneshot::channel();
+        acks.insert(id, sender);
+        Ok((id, receiver))
+    }
+
+    pub(crate) fn forget_receipt(&self, id: FrameId) {
+        lock(&self.acks).remove(&id);
     }
 
     pub(crate) fn forget(&self, call: CallId) {
@@ -166,6 +211,7 @@ impl Hub {
         lock(&self.subscriptions).clear();
         lock(&self.messages).clear();
         lock(&self.calls).clear();
+        lock(&self.acks).clear();
         lock(&self.tasks).abort_all();
     }
 
@@ -193,7 +239,13 @@ impl Hub {
                 lock(&self.messages).retain(|sender| sender.send(item.clone()).is_ok());
             }
             Delivery::Request { cid, method, params } => self.request(cid, &method, params, peer),
-            Delivery::Ack(_) => {}
+            Delivery::Ack(id) => {
+                let waiting = lock(&self.acks).remove(&id);
+                if let Some(waiting) = waiting {
+                    // Whoever waited may have given up just now.
+                    let _ = waiting.send(());
+                }
+            }
         }
     }
 
@@ -203,15 +255,22 @@ impl Hub {
             let message = format!("Method not found: {method}");
             return peer.respond(cid, Answer::Error { code: rpc::code::UNSUPPORTED_METHOD, message, data: None });
         };
-        let peer = peer.clone();
+        let (peer, limit) = (peer.clone(), self.handler_timeout);
         // RPC-06: each in a task of its own.
         self.spawn(async move {
-            let run = AssertUnwindSafe(async { handler(params, Context::new(peer.clone())).await });
-            let answer = run.catch_unwind().await.unwrap_or_else(|panic| Answer::Error {
-                code: rpc::code::APPLICATION,
-                message: format!("the handler panicked: {}", panic_text(&*panic)),
-                data: None,
-            });
+            let run = AssertUnwindSafe(async { handler(params, Context::new(peer.clone())).await }).catch_unwind();
+            let ended = match limit {
+                Some(limit) => tokio::time::timeout(limit, run).await.map_err(|_| limit),
+                None => Ok(run.await),
+            };
+            let failed = |code, message| Answer::Error { code, message, data: None };
+            let answer = match ended {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(panic)) => {
+                    failed(rpc::code::APPLICATION, format!("the handler panicked: {}", panic_text(&*panic)))
+                }
+                Err(limit) => failed(rpc::code::TIMEOUT, format!("the handler took longer than {limit:?}")),
+            };
             peer.respond(cid, answer);
         });
     }

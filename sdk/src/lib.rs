@@ -32,11 +32,13 @@ pub mod error;
 mod hub;
 pub mod identity;
 mod peer;
+pub mod service;
 mod socket;
 
 pub use client::{Account, Client, Lifecycle, LifecycleEvents, QuickConnect, TokenError};
 pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents};
 pub use error::{Error, ErrorKind};
+pub use hub::MethodInfo;
 pub use peer::{CallInfo, CallOptions, Context, Event, HandlerError, Messages, Peer, Subscription};
 pub use sideband_env as env;
 pub use sideband_protocol as protocol;

@@ -18,6 +18,7 @@ use crate::{
     Error,
     error::argument,
     hub::{AppItem, Ended, EventItem, Handler, Hub, next_call},
+    service::Service,
 };
 
 /// What a peer asks of the machine behind it.
@@ -25,7 +26,7 @@ pub(crate) trait PeerCore: Send + Sync {
     fn call(&self, call: CallId, method: &str, params: Option<Bytes>, limits: CallLimits) -> Result<(), CallError>;
     fn cancel(&self, call: CallId);
     fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError>;
-    fn send_app(&self, subject: &str, data: Bytes) -> Result<(), CallError>;
+    fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError>;
     fn respond(&self, cid: FrameId, answer: Answer);
     fn release(&self, size: usize);
     fn writable(&self) -> BoxFuture<'_, ()>;
@@ -179,7 +180,26 @@ impl Peer {
     /// Another subject, too large for one frame, or no connection.
     pub async fn send(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         self.core.writable().await;
-        Ok(self.core.send_app(subject, data.into())?)
+        self.core.send_app(subject, data.into())?;
+        Ok(())
+    }
+
+    /// As [`send`](Self::send), and waits until the other side confirms that it arrived. It does so only if it was built with
+    /// receipts; put a time limit around it. Dropping the future forgets the receipt, not the message.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); `peer_closed` if the peer closes first.
+    pub async fn send_confirmed(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+        struct Forget<'a>(&'a Hub, FrameId);
+        impl Drop for Forget<'_> {
+            fn drop(&mut self) {
+                self.0.forget_receipt(self.1);
+            }
+        }
+        self.core.writable().await;
+        let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into()))?;
+        let _forget = Forget(&self.hub, id);
+        receipt.await.map_err(|_| CallError::PeerClosed.into())
     }
 
     /// Subscribes to the events of the other side whose names match (`*` one segment, `>` the rest). Survives reconnects.
@@ -234,6 +254,20 @@ impl Peer {
         check_method(method)?;
         if !self.hub.handlers.add(method.to_owned(), erase(handler)) {
             return Err(taken(method));
+        }
+        Ok(())
+    }
+
+    /// Answers every method of a typed service; see [`service!`](crate::service).
+    ///
+    /// # Errors
+    /// One of its methods has a handler already (RPC-07).
+    pub fn serve(&self, service: impl Service) -> Result<(), Error> {
+        for (method, handler) in service.into_handlers() {
+            check_method(method)?;
+            if !self.hub.handlers.add(method.to_owned(), handler.0) {
+                return Err(taken(method));
+            }
         }
         Ok(())
     }

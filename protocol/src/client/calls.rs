@@ -35,6 +35,7 @@ pub(super) enum Waiting {
         size: usize,
     },
     App {
+        id: FrameId,
         subject: String,
         data: Bytes,
     },
@@ -44,7 +45,7 @@ impl Waiting {
     fn size(&self) -> usize {
         match self {
             Self::Call { size, .. } => *size,
-            Self::App { subject, data } => subject.len() + data.len(),
+            Self::App { subject, data, .. } => subject.len() + data.len(),
         }
     }
 }
@@ -133,26 +134,29 @@ impl Client {
         Ok(())
     }
 
-    /// Sends an application's own message on `app/…`; without an active session it waits or fails as calls do.
+    /// Sends an application's own message on `app/…`; without an active session it waits or fails as calls do. The frame's id,
+    /// by which a receipt names it ([`Delivery::Ack`]).
     ///
     /// # Errors
     /// As [`call`](Self::call); a subject that is not `app/…`.
-    pub fn send_app(&mut self, subject: &str, data: Bytes, now: Instant) -> Result<(), CallError> {
+    pub fn send_app(&mut self, subject: &str, data: Bytes, now: Instant) -> Result<FrameId, CallError> {
         if !matches!(Subject::parse(subject), Ok(Subject::App(_))) {
             return Err(CallError::InvalidState("a raw message's subject is `app/…`, at most 256 bytes, without NUL"));
         }
-        match self.gate()? {
+        let gate = self.gate()?;
+        let id = FrameId::random(&mut *self.entropy);
+        match gate {
             Gate::Open => {
                 let Some(session) = &mut self.session else { return Err(CallError::NotConnected) };
-                session.send_app(subject, &data, &mut *self.entropy)?;
+                session.send_app(id, subject, &data)?;
                 self.pump(now);
-                Ok(())
             }
             Gate::Wait => {
                 check_size(18 + 4 + subject.len() + data.len())?;
-                self.wait(Waiting::App { subject: subject.to_owned(), data })
+                self.wait(Waiting::App { id, subject: subject.to_owned(), data })?;
             }
         }
+        Ok(id)
     }
 
     /// Answers a request of the daemon; one of a session that is over is dropped.
@@ -221,9 +225,9 @@ impl Client {
                         self.report_end(call, error, true);
                     }
                 }
-                Waiting::App { subject, data } => {
+                Waiting::App { id, subject, data } => {
                     // Checked when it was queued; a session that just ended takes nothing.
-                    let _ = session.send_app(&subject, &data, &mut *self.entropy);
+                    let _ = session.send_app(id, &subject, &data);
                 }
             }
             self.pump(now);

@@ -130,6 +130,8 @@ pub struct ClientConfig {
     pub buffered_bytes: usize,
     /// Most events that wait; the oldest go (CLI-10). Default 128.
     pub buffered_events: usize,
+    /// Whether each Message of the daemon is confirmed with an Ack (SBP-05). Default no.
+    pub receipts: bool,
     /// Bounds of a session.
     pub limits: SessionLimits,
 }
@@ -146,6 +148,7 @@ impl ClientConfig {
             on_disconnect: OnDisconnect::default(),
             buffered_bytes: 65_536,
             buffered_events: 128,
+            receipts: false,
             limits: SessionLimits::default(),
         }
     }

@@ -162,8 +162,11 @@ impl Client {
         // SBP-03: new and random for each attempt
         let peer_id = format!("peer_{:016x}", entropy::next_u64(&mut *self.entropy));
         let hello = Introduction::new(peer_id);
-        let session =
+        let mut session =
             Session::new(negotiation.session, Side::Client, keys, &hello, self.config.limits, &mut *self.entropy);
+        if self.config.receipts {
+            session.send_receipts();
+        }
         self.session = Some(session);
         self.pump(now);
         for payload in early {

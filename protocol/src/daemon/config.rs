@@ -50,6 +50,8 @@ pub struct DaemonConfig {
     pub rpc: RpcPolicy,
     /// Most sessions at a time; further ones are refused with Signal(close, policy). Default 4,096.
     pub max_sessions: usize,
+    /// Whether each Message of a client is confirmed with an Ack (SBP-05). Default no.
+    pub receipts: bool,
     /// Bounds of each session.
     pub limits: SessionLimits,
 }
@@ -64,6 +66,7 @@ impl DaemonConfig {
             connection: ConnectionPolicy::default(),
             rpc: RpcPolicy::default(),
             max_sessions: 4_096,
+            receipts: false,
             limits: SessionLimits::default(),
         }
     }

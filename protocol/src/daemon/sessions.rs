@@ -55,7 +55,10 @@ impl Daemon {
         self.transmit(&Frame::HandshakeAccept { session: id, payload: (&accept).into() });
         let peer_id = format!("peer_{:016x}", entropy::next_u64(&mut *self.entropy));
         let hello = Introduction::new(peer_id);
-        let session = Session::new(id, Side::Daemon, &keys, &hello, self.config.limits, &mut *self.entropy);
+        let mut session = Session::new(id, Side::Daemon, &keys, &hello, self.config.limits, &mut *self.entropy);
+        if self.config.receipts {
+            session.send_receipts();
+        }
         let deadline = Some(now + self.config.connection.handshake_timeout);
         self.sessions.insert(id, Slot { session, deadline, armed: None });
         self.pump(id);
@@ -297,9 +300,10 @@ impl Daemon {
     pub fn send_app(&mut self, id: SessionId, subject: &str, data: &[u8]) -> Result<FrameId, CallError> {
         self.active(id)?;
         let Some(slot) = self.sessions.get_mut(&id) else { return Err(CallError::NotConnected) };
-        let sent = slot.session.send_app(subject, data, &mut *self.entropy);
+        let frame = FrameId::random(&mut *self.entropy);
+        slot.session.send_app(frame, subject, data)?;
         self.pump(id);
-        sent
+        Ok(frame)
     }
 
     /// Answers a request; while the session is paused the answer waits (DMN-11), one of a session that is over is dropped.

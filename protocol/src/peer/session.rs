@@ -11,7 +11,7 @@ use crate::{
     event::EventName,
     failure::Cause,
     rpc::{self, Envelope, OnEvent, OnRpc},
-    sbp::{BrokenFrame, ErrorCode, Frame, FrameBody, FrameId, Introduction, Subject, write_message},
+    sbp::{BrokenFrame, ErrorCode, Frame, FrameBody, FrameId, Introduction, Subject, SubjectError, write_message},
     wire::MAX_PLAINTEXT,
 };
 
@@ -33,6 +33,8 @@ pub struct Session {
     opener: Opener,
     buffer: BytesMut,
     limits: SessionLimits,
+    /// Whether Messages are answered with an Ack (SBP-05).
+    receipts: bool,
     introduced: bool,
     ended: bool,
     calls: BTreeMap<FrameId, PendingCall>,
@@ -68,6 +70,7 @@ impl Session {
             opener: Opener::new(keys, theirs),
             buffer: BytesMut::new(),
             limits,
+            receipts: false,
             introduced: false,
             ended: false,
             calls: BTreeMap::new(),
@@ -88,6 +91,11 @@ impl Session {
     /// The session's id.
     pub const fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// From now on answers each Message with an Ack; off by default (SBP-05).
+    pub fn send_receipts(&mut self) {
+        self.receipts = true;
     }
 
     /// Whether the other side has introduced itself.
@@ -201,7 +209,7 @@ impl Session {
                 }
                 Some(ErrorCode::InvalidFrame | ErrorCode::UnsupportedFeature) | None => {}
             },
-            FrameBody::Message { subject, data } => match Subject::parse(&subject) {
+            FrameBody::Message { subject, data } => match self.accept_subject(id, &subject, entropy) {
                 Ok(Subject::Rpc) => self.handle_rpc(id, &data, size, entropy),
                 Ok(Subject::Event) => match rpc::on_event(&data) {
                     OnEvent::Deliver { name, data } => {
@@ -220,6 +228,20 @@ impl Session {
                 Err(error) => self.send_error(id, error.code(), &error.to_string()),
             },
         }
+    }
+
+    /// A Message on a subject that this side knows is confirmed, if receipts are switched on (SBP-05).
+    fn accept_subject(
+        &mut self,
+        id: FrameId,
+        subject: &str,
+        entropy: &mut (impl Entropy + ?Sized),
+    ) -> Result<Subject, SubjectError> {
+        let subject = Subject::parse(subject)?;
+        if self.receipts {
+            self.send_control(&Frame::new(FrameBody::Ack(id), entropy));
+        }
+        Ok(subject)
     }
 
     fn handle_rpc(&mut self, id: FrameId, data: &Bytes, size: usize, entropy: &mut (impl Entropy + ?Sized)) {
@@ -364,22 +386,15 @@ impl Session {
         self.seal_message(&FrameId::random(entropy), "event", |out| event.write(out))
     }
 
-    /// Sends an application's own message on `app/…`; the frame's id, by which a receipt names it.
+    /// Sends an application's own message on `app/…` under a frame id, by which a receipt names it.
     ///
     /// # Errors
     /// It does not fit into one frame (RPC-09), or the subject is not `app/…`.
-    pub fn send_app(
-        &mut self,
-        subject: &str,
-        data: &[u8],
-        entropy: &mut (impl Entropy + ?Sized),
-    ) -> Result<FrameId, CallError> {
+    pub fn send_app(&mut self, id: FrameId, subject: &str, data: &[u8]) -> Result<(), CallError> {
         let Ok(Subject::App(_)) = Subject::parse(subject) else {
             return Err(CallError::InvalidState("a raw message's subject is `app/…`, at most 256 bytes, without NUL"));
         };
-        let id = FrameId::random(entropy);
-        self.seal_message(&id, subject, |out| out.put_slice(data))?;
-        Ok(id)
+        self.seal_message(&id, subject, |out| out.put_slice(data))
     }
 
     /// Sends SBP Close (SBP-07) and ends the session.

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    ACCEPT_LEN, ControlCode, FrameType, HEADER_LEN, Header, HeaderError, INIT_LEN, NONCE_LEN, SIGNAL_LEN,
-    TAG_LEN, UnknownControlCode,
+    ACCEPT_LEN, ControlCode, FrameType, HEADER_LEN, Header, HeaderError, INIT_LEN, NONCE_LEN, SIGNAL_LEN, TAG_LEN,
+    UnknownControlCode,
 };
 use crate::SessionId;
 
