@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sideband_env::{BoxFuture, Env};
+use sideband_env::{BoxFuture, Env, Timeline};
 use sideband_protocol::{
     Entropy,
     api::{CreateSession, QuickConnectCode, RedeemQuickConnect},
@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::{
     Error,
     api::{self, ApiUrl, Credential},
+    counters::{self, Role},
     driver::{Host, JobFuture, Shared, boxed, drive},
     error::argument,
     hub::Hub,
@@ -154,6 +155,8 @@ impl Common {
             state: state.clone(),
             lifecycle: lifecycle.clone(),
             ended: ended.clone(),
+            paused: None,
+            paused_left: Duration::ZERO,
         };
         let done = Arc::new(tokio::sync::Notify::new());
         let (finished, _) = watch::channel(false);
@@ -471,12 +474,31 @@ struct ClientHost {
     state: watch::Sender<State>,
     lifecycle: broadcast::Sender<Lifecycle>,
     ended: watch::Sender<Option<CloseReason>>,
+    /// Since when the session is paused.
+    paused: Option<Timeline>,
+    /// Paused time that is not counted yet: less than a second.
+    paused_left: Duration,
 }
 
 impl ClientHost {
     fn tell(&self, event: Lifecycle) {
         // Nobody listening is fine.
         let _ = self.lifecycle.send(event);
+    }
+
+    fn count(&mut self, state: State) {
+        if state == State::Connecting {
+            counters::attempt(Role::Client);
+        }
+        if let Some(since) = self.paused.take() {
+            self.paused_left += since.elapsed();
+            let whole = Duration::from_secs(self.paused_left.as_secs());
+            counters::paused(Role::Client, whole.as_secs());
+            self.paused_left -= whole;
+        }
+        if state == State::Paused {
+            self.paused = Some(Timeline::start());
+        }
     }
 }
 
@@ -566,10 +588,12 @@ impl Host<Machine> for ClientHost {
         match report {
             Report::State(state) => {
                 tracing::debug!(target: "sideband::client", state = state.name(), "state");
+                self.count(state);
                 self.tell(Lifecycle::State(state));
                 self.state.send_replace(state);
             }
             Report::Connected { daemon_id } => {
+                counters::session(Role::Client);
                 tracing::info!(target: "sideband::client", %daemon_id, "connected");
                 self.tell(Lifecycle::Connected { daemon_id });
             }
@@ -578,13 +602,20 @@ impl Host<Machine> for ClientHost {
                 self.tell(Lifecycle::Disconnected(cause));
             }
             Report::Retrying { retry, delay, cause } => {
+                counters::reconnect(Role::Client);
                 tracing::info!(target: "sideband::client", retry, ?delay, %cause, "retrying");
                 self.tell(Lifecycle::Retrying { retry, delay, cause });
             }
             Report::Pending => self.tell(Lifecycle::Pending),
-            Report::Resumed => self.tell(Lifecycle::Resumed),
+            Report::Resumed => {
+                counters::resumed(Role::Client);
+                self.tell(Lifecycle::Resumed);
+            }
             Report::RateLimited => self.tell(Lifecycle::RateLimited),
-            Report::Delivery(delivery) => self.hub.deliver(delivery, &self.peer),
+            Report::Delivery(delivery) => {
+                counters::delivery(&delivery);
+                self.hub.deliver(delivery, &self.peer);
+            }
             Report::Closed(reason) => {
                 tracing::info!(target: "sideband::client", %reason, "closed");
                 self.ended.send_replace(Some(reason.clone()));

@@ -33,6 +33,7 @@ use crate::{
     Error,
     api::{self, ApiUrl, Credential},
     client::{default_env, fork},
+    counters::{self, Role},
     driver::{Host, JobFuture, Shared, boxed, drive},
     error::argument,
     hub::{Handler, Handlers, Hub, MethodInfo, lock, panic_text},
@@ -680,10 +681,13 @@ impl Host<Machine> for DaemonHost {
     fn start(&mut self, job: Job) -> JobFuture<Machine> {
         let access = self.access.clone();
         match job {
-            Job::RenewToken => boxed(async move {
-                let result = api::call(&access.env, &access.api, &RenewToken, access.credential()).await;
-                (Done::Token(result.map(|answer| answer.presence_token)), None)
-            }),
+            Job::RenewToken => {
+                counters::attempt(Role::Daemon);
+                boxed(async move {
+                    let result = api::call(&access.env, &access.api, &RenewToken, access.credential()).await;
+                    (Done::Token(result.map(|answer| answer.presence_token)), None)
+                })
+            }
             Job::Dial(token) => {
                 let token = Zeroizing::new(token);
                 let mut entropy = fork(&mut *self.entropy);
@@ -709,15 +713,20 @@ impl Host<Machine> for DaemonHost {
                 self.tell(ServerEvent::Offline(cause));
             }
             Report::Retrying { retry, delay, cause } => {
+                counters::reconnect(Role::Daemon);
                 tracing::info!(target: "sideband::daemon", retry, ?delay, %cause, "retrying");
                 self.tell(ServerEvent::Retrying { retry, delay, cause });
             }
             Report::Opened { session, introduction } => {
+                counters::session(Role::Daemon);
                 tracing::info!(target: "sideband::daemon", %session, "session opened");
                 self.opened(session, &introduction.peer_id);
             }
             Report::Paused(session) => self.tell(ServerEvent::Paused(session)),
-            Report::Resumed(session) => self.tell(ServerEvent::Resumed(session)),
+            Report::Resumed(session) => {
+                counters::resumed(Role::Daemon);
+                self.tell(ServerEvent::Resumed(session));
+            }
             Report::Closed { session, cause } => {
                 tracing::info!(target: "sideband::daemon", %session, %cause, "session closed");
                 self.closed(session);
@@ -728,6 +737,7 @@ impl Host<Machine> for DaemonHost {
                 self.tell(ServerEvent::Refused { session, cause });
             }
             Report::Delivery { session, delivery } => {
+                counters::delivery(&delivery);
                 let peer = lock(&self.connections).get(&session).map(|connection| connection.peer.clone());
                 if let Some(peer) = peer {
                     peer.hub().deliver(delivery, &peer);

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::socket::Socket;
+use crate::{counters, socket::Socket};
 
 /// Messages that are taken from the socket before anything else gets its turn.
 const BUDGET: usize = 64;
@@ -163,6 +163,7 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
                 Some(Output::Abandon) => self.job = None,
                 Some(Output::Transmit(message)) => {
                     if self.socket.is_some() {
+                        counters::sent(message.len());
                         self.unsent_bytes += message.len();
                         self.unsent.push_back(message);
                     }
@@ -219,7 +220,10 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
             let mut machine = self.shared.lock();
             for incoming in self.inbox.drain(..) {
                 match incoming {
-                    Incoming::Frame(message) => machine.handle_message(message, now),
+                    Incoming::Frame(message) => {
+                        counters::received(message.len());
+                        machine.handle_message(message, now);
+                    }
                     Incoming::Life => machine.handle_life(now),
                 }
             }
@@ -240,7 +244,10 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
                 self.close_socket(None);
                 self.shared.lock().handle_socket_lost(code, now);
             }
-            Wake::Forbidden(what) => self.shared.lock().handle_forbidden(what, now),
+            Wake::Forbidden(what) => {
+                counters::refused();
+                self.shared.lock().handle_forbidden(what, now);
+            }
             Wake::Timer => self.shared.lock().handle_timeout(now),
         }
     }

@@ -26,6 +26,7 @@
 
 mod api;
 mod client;
+pub mod counters;
 mod daemon;
 mod driver;
 pub mod error;
