@@ -5,6 +5,7 @@
 
 mod raw;
 mod relay;
+mod seam;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -21,6 +22,7 @@ use tokio::sync::{broadcast, watch};
 pub(crate) use self::{
     raw::{Answer, Got, Peer, ask, ask_upgrade, connect, control, data, signal},
     relay::{DAEMON, ISSUER, Relaying, keys_of},
+    seam::before_dial,
 };
 
 /// No test takes that long unless it hangs.
