@@ -85,9 +85,10 @@ impl Client {
                 let sent = now + timeout;
                 let deadline = Some(total.map_or(sent, |total| total.min(sent)));
                 let Some(session) = &mut self.session else { return Err(CallError::NotConnected) };
-                session.call(call, method.to_owned(), params, deadline, false, &mut *self.entropy)?;
+                let called = session.call(call, method.to_owned(), params, deadline, false, &mut *self.entropy);
+                // Also after a failure: the session may be over (CRY-05).
                 self.pump(now);
-                Ok(())
+                called
             }
             Gate::Wait => {
                 let cid = FrameId::from_bytes([0; 16]);
@@ -120,17 +121,17 @@ impl Client {
             return Err(CallError::PeerClosed);
         }
         if let (Phase::Active, Some(session)) = (&self.phase, &mut self.session) {
-            session.emit(name, data, &mut *self.entropy)?;
+            let sent = session.emit(name, data, &mut *self.entropy);
             self.pump(now);
-            return Ok(());
+            return sent;
         }
         let envelope = Envelope::Event { name: name.as_str().to_owned(), data };
         check_size(EVENT_HEAD + encoded_size(&envelope))?;
         let Envelope::Event { data, .. } = envelope else { return Err(CallError::NotConnected) };
-        if self.events.len() >= self.config.buffered_events {
+        self.events.push_back((name.clone(), data));
+        if self.events.len() > self.config.buffered_events {
             self.events.pop_front();
         }
-        self.events.push_back((name.clone(), data));
         Ok(())
     }
 
@@ -148,8 +149,9 @@ impl Client {
         match gate {
             Gate::Open => {
                 let Some(session) = &mut self.session else { return Err(CallError::NotConnected) };
-                session.send_app(id, subject, &data)?;
+                let sent = session.send_app(id, subject, &data);
                 self.pump(now);
+                sent?;
             }
             Gate::Wait => {
                 check_size(18 + 4 + subject.len() + data.len())?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{crypto::TrustPolicy, endpoint::KeepalivePolicy, failure::ClientMode, peer::SessionLimits};
+use crate::{crypto::TrustPolicy, endpoint::KeepalivePolicy, failure::ClientMode, peer::SessionLimits, quirks::Quirks};
 
 /// How the client gets its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,8 @@ pub struct ClientConfig {
     pub buffered_events: usize,
     /// Whether each Message of the daemon is confirmed with an Ack (SBP-05). Default no.
     pub receipts: bool,
+    /// What is wrong on purpose; set by tests only.
+    pub quirks: Quirks,
     /// Bounds of a session.
     pub limits: SessionLimits,
 }
@@ -149,6 +151,7 @@ impl ClientConfig {
             buffered_bytes: 65_536,
             buffered_events: 128,
             receipts: false,
+            quirks: Quirks::NONE,
             limits: SessionLimits::default(),
         }
     }

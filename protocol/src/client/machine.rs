@@ -15,6 +15,7 @@ use crate::{
     event::EventName,
     failure::{Cause, Verdict},
     peer::{Session, SessionOutput},
+    quirks::Quirk,
     time::earliest,
     token,
     wire::{ControlCode, Frame, UnknownControlCode, close},
@@ -482,7 +483,9 @@ impl Endpoint for Client {
             }
             Phase::Api { deadline } if *deadline <= now => self.fail(Cause::ApiTimeout, now),
             Phase::Dialling { deadline, .. } if *deadline <= now => self.fail(Cause::DialTimeout, now),
-            Phase::Negotiating(negotiation) if negotiation.deadline <= now => {
+            Phase::Negotiating(negotiation)
+                if negotiation.deadline <= now && !self.config.quirks.has(Quirk::WaitsForHandshakeForEver) =>
+            {
                 let cause = negotiation.overdue();
                 self.fail(cause, now);
             }
@@ -507,6 +510,7 @@ impl Endpoint for Client {
     fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Token { deadline } | Phase::Api { deadline } | Phase::Dialling { deadline, .. } => Some(*deadline),
+            Phase::Negotiating(_) if self.config.quirks.has(Quirk::WaitsForHandshakeForEver) => None,
             Phase::Negotiating(negotiation) => Some(negotiation.deadline),
             Phase::Delay { until } => Some(*until),
             Phase::Idle | Phase::Active | Phase::Paused | Phase::Closed => None,

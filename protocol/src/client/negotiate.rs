@@ -97,8 +97,9 @@ impl Client {
         let Step::Accept(handshake) = &negotiation.step else {
             return self.malformed("a second HandshakeAccept", now);
         };
-        let finished = Accept::parse(payload)
-            .and_then(|accept| Ok((accept.identity, handshake.finish(&negotiation.daemon_id, &accept)?)));
+        let finished = Accept::parse(payload).and_then(|accept| {
+            Ok((accept.identity, handshake.finish_with(&negotiation.daemon_id, &accept, self.config.quirks)?))
+        });
         match finished {
             Ok((identity, keys)) => {
                 let daemon_id = negotiation.daemon_id.clone();
@@ -164,6 +165,7 @@ impl Client {
         let hello = Introduction::new(peer_id);
         let mut session =
             Session::new(negotiation.session, Side::Client, keys, &hello, self.config.limits, &mut *self.entropy);
+        session.set_quirks(self.config.quirks);
         if self.config.receipts {
             session.send_receipts();
         }

@@ -6,6 +6,7 @@ use crate::{
     client::{ConnectionPolicy, RpcPolicy},
     crypto::Identity,
     peer::SessionLimits,
+    quirks::Quirks,
 };
 
 /// Retries of a daemon, which go on for ever (DMN-04).
@@ -52,6 +53,8 @@ pub struct DaemonConfig {
     pub max_sessions: usize,
     /// Whether each Message of a client is confirmed with an Ack (SBP-05). Default no.
     pub receipts: bool,
+    /// What is wrong on purpose; set by tests only.
+    pub quirks: Quirks,
     /// Bounds of each session.
     pub limits: SessionLimits,
 }
@@ -67,6 +70,7 @@ impl DaemonConfig {
             rpc: RpcPolicy::default(),
             max_sessions: 4_096,
             receipts: false,
+            quirks: Quirks::NONE,
             limits: SessionLimits::default(),
         }
     }

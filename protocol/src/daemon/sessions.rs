@@ -56,6 +56,7 @@ impl Daemon {
         let peer_id = format!("peer_{:016x}", entropy::next_u64(&mut *self.entropy));
         let hello = Introduction::new(peer_id);
         let mut session = Session::new(id, Side::Daemon, &keys, &hello, self.config.limits, &mut *self.entropy);
+        session.set_quirks(self.config.quirks);
         if self.config.receipts {
             session.send_receipts();
         }

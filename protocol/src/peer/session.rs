@@ -10,6 +10,7 @@ use crate::{
     crypto::{Direction, OpenError, Opener, SealError, Sealer, SessionKeys},
     event::EventName,
     failure::Cause,
+    quirks::Quirks,
     rpc::{self, Envelope, OnEvent, OnRpc},
     sbp::{BrokenFrame, ErrorCode, Frame, FrameBody, FrameId, Introduction, Subject, SubjectError, write_message},
     wire::MAX_PLAINTEXT,
@@ -35,6 +36,7 @@ pub struct Session {
     limits: SessionLimits,
     /// Whether Messages are answered with an Ack (SBP-05).
     receipts: bool,
+    quirks: Quirks,
     introduced: bool,
     ended: bool,
     calls: BTreeMap<FrameId, PendingCall>,
@@ -71,6 +73,7 @@ impl Session {
             buffer: BytesMut::new(),
             limits,
             receipts: false,
+            quirks: Quirks::NONE,
             introduced: false,
             ended: false,
             calls: BTreeMap::new(),
@@ -91,6 +94,12 @@ impl Session {
     /// The session's id.
     pub const fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// From now on is wrong on purpose; for tests.
+    pub fn set_quirks(&mut self, quirks: Quirks) {
+        self.quirks = quirks;
+        self.opener.set_quirks(quirks);
     }
 
     /// From now on answers each Message with an Ack; off by default (SBP-05).
