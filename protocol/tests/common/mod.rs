@@ -1,6 +1,8 @@
 //! What several test binaries of this crate share. Not every one uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod bench;
+
 use std::time::Duration;
 
 use bytes::Bytes;
