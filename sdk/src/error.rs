@@ -1,6 +1,11 @@
 //! One error type; its kind says who is at fault.
 
-use sideband_protocol::{client::CloseReason, failure::Cause, peer::CallError};
+use sideband_protocol::{
+    client::CloseReason,
+    failure::Cause,
+    peer::CallError,
+    wire::{ControlCode, UnknownControlCode},
+};
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub enum Error {
     #[error("cannot set up the network: {0}")]
     Setup(String),
     /// A call, event or message failed: a peer error with a code.
-    #[error("{0}")]
+    #[error(transparent)]
     Call(#[from] CallError),
     /// The params, result or data do not fit their type.
     #[error("{what} does not fit its type: {reason}")]
@@ -100,6 +105,19 @@ impl Error {
             Cause::Api { status, .. } | Cause::Upgrade { status, .. } => Some(*status),
             _ => None,
         }
+    }
+
+    /// The relay's Control code, if one is the reason; unknown codes are kept as their number.
+    pub fn control_code(&self) -> Option<Result<ControlCode, UnknownControlCode>> {
+        match self.cause()? {
+            Cause::Control(code) => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// How long the other side asked to wait, at most 120 s (CLI-06).
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        self.cause()?.retry_after()
     }
 
     /// Why the connection or attempt failed, where that is the reason.

@@ -110,9 +110,17 @@ fn to_json(what: &'static str, value: &impl Serialize) -> Result<Option<Bytes>, 
 }
 
 fn from_json<T: DeserializeOwned>(what: &'static str, json: Option<&Bytes>) -> Result<T, Error> {
-    // An absent member reads as null, so that `()` and `Option` fit it.
-    serde_json::from_slice(json.map_or(b"null", |json| &json[..]))
-        .map_err(|e| Error::Json { what, reason: e.to_string() })
+    decode(json.map(|json| &json[..])).map_err(|reason| Error::Json { what, reason })
+}
+
+/// Reads JSON and names the member that does not fit. An absent value reads as null, so that `()` and `Option` fit it.
+fn decode<T: DeserializeOwned>(json: Option<&[u8]>) -> Result<T, String> {
+    let mut reader = serde_json::Deserializer::from_slice(json.unwrap_or(b"null"));
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if path == "." { inner.to_string() } else { format!("`{path}`: {inner}") }
+    })
 }
 
 impl Peer {
@@ -314,7 +322,7 @@ where
     Arc::new(move |params, context| {
         let handler = handler.clone();
         Box::pin(async move {
-            let params = match serde_json::from_slice::<P>(params.as_deref().unwrap_or(b"null")) {
+            let params = match decode::<P>(params.as_deref()) {
                 Ok(params) => params,
                 Err(error) => {
                     return HandlerError::new(rpc::code::APPLICATION, format!("invalid params: {error}"))
