@@ -145,7 +145,9 @@ async fn rpc_02_params_that_do_not_fit_are_the_handlers_failure() {
 #[tokio::test]
 async fn rpc_02_a_handler_that_panics_answers_2000_and_the_session_goes_on() {
     let pair = Pair::with(|daemon| {
-        daemon.handle("panic", |(): (), _| async { if true { panic!("it slipped") } else { Ok::<_, HandlerError>(()) } }).unwrap()
+        daemon
+            .handle("panic", |(): (), _| async { if true { panic!("it slipped") } else { Ok::<_, HandlerError>(()) } })
+            .unwrap()
     })
     .await;
     pair.client
@@ -282,10 +284,7 @@ async fn rpc_09_events_and_raw_messages_up_to_the_frame_limit() {
     let most = MAX_PLAINTEXT - over;
     soon(pair.client.emit("blob", "x".repeat(most))).await.unwrap();
     assert_eq!(soon(events.next()).await.unwrap().data::<String>().unwrap().len(), most);
-    assert_eq!(
-        too_large(&soon(pair.client.emit("blob", "x".repeat(most + 1))).await.unwrap_err()),
-        MAX_PLAINTEXT + 1
-    );
+    assert_eq!(too_large(&soon(pair.client.emit("blob", "x".repeat(most + 1))).await.unwrap_err()), MAX_PLAINTEXT + 1);
     assert_eq!(too_large(&soon(pair.server.broadcast("blob", "x".repeat(70_000))).await.unwrap_err()), 70_000 + over);
 
     let mut messages = pair.client.messages();

@@ -100,10 +100,7 @@ async fn cli_05_a_client_whose_token_raced_a_hard_rotation_recovers_with_a_fresh
     let client = world.account().env(races(&world, 1)).connect().unwrap();
     let mut life = client.events();
     let retrying = lifecycle(&mut life, |event| matches!(event, Lifecycle::Retrying { .. })).await;
-    assert!(
-        matches!(retrying, Lifecycle::Retrying { cause: Cause::Upgrade { status: 401, .. }, .. }),
-        "{retrying:?}"
-    );
+    assert!(matches!(retrying, Lifecycle::Retrying { cause: Cause::Upgrade { status: 401, .. }, .. }), "{retrying:?}");
     soon(client.when_ready()).await.unwrap();
     echoes(&client).await;
 }

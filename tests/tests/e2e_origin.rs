@@ -160,8 +160,7 @@ async fn admin_refuses_pages_of_other_origins_and_other_hosts() {
 
 #[tokio::test]
 async fn admin_with_a_token_asks_everybody_for_it() {
-    let world =
-        World::with(CloudOptions { admin_token: AdminToken::new("s3cret"), ..CloudOptions::default() }).await;
+    let world = World::with(CloudOptions { admin_token: AdminToken::new("s3cret"), ..CloudOptions::default() }).await;
     let addr = world.cloud.addr();
     let own = addr.to_string();
     for (authorization, status) in [("Bearer s3cret", 200), ("Bearer wrong", 401), ("", 401)] {

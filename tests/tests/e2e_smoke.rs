@@ -18,8 +18,10 @@ async fn a_call_goes_through_and_survives_a_lost_daemon_socket() {
         .listen()
         .await
         .unwrap();
-    let client =
-        Account::with_token(cloud.api_url(), server.daemon_id(), credentials.access_token.expose()).unwrap().connect().unwrap();
+    let client = Account::with_token(cloud.api_url(), server.daemon_id(), credentials.access_token.expose())
+        .unwrap()
+        .connect()
+        .unwrap();
     client.when_ready().await.unwrap();
     assert_eq!(client.call::<_, i64>("add", (1, 2)).await.unwrap(), 3);
     let mut events = client.subscribe("tick").unwrap();

@@ -51,7 +51,10 @@ fn python(world: &World, arguments: &[&str]) -> Command {
 async fn missing() -> Option<String> {
     let name = interpreter();
     let probe = Command::new(&name)
-        .args(["-c", "import sys, cryptography, websockets; assert sys.version_info >= (3, 11), 'Python 3.11 is needed'"])
+        .args([
+            "-c",
+            "import sys, cryptography, websockets; assert sys.version_info >= (3, 11), 'Python 3.11 is needed'",
+        ])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -144,9 +147,8 @@ impl Python {
 
     /// The answer of a call with this id.
     async fn result(&mut self, id: &str) -> Result<Value, Value> {
-        let line = self
-            .line(id, |line| line["id"] == id && (line["event"] == "result" || line["event"] == "error"))
-            .await;
+        let line =
+            self.line(id, |line| line["id"] == id && (line["event"] == "result" || line["event"] == "error")).await;
         if line["event"] == "result" { Ok(line["result"].clone()) } else { Err(line) }
     }
 
