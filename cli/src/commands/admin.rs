@@ -1,0 +1,329 @@
+//! `ready`, `status`, `keys` and `drop`: callers of the admin API.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::{ArgAction, Args, Subcommand, builder::BoolishValueParser};
+use owo_colors::OwoColorize;
+use serde::Serialize;
+use sideband::{SessionId, env::Env};
+use sideband_sim_kit::admin::{Accounts, AdminClient, KeyInfo, Keys, Ready, RelayStatus, RotateKeys};
+use url::Url;
+
+use crate::{
+    explain,
+    failure::{Details, Failure},
+    output::Output,
+    signals::Signals,
+    values, world,
+};
+
+/// Time between two questions of `ready --wait`.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Which servers to ask.
+#[derive(Debug, Args)]
+struct Servers {
+    /// A server's admin API, or the server; may be given several times, for `api` and `relay` apart
+    #[arg(long, env = "SIDEBAND_SIM_ADMIN_URL", value_name = "URL", default_value = "http://127.0.0.1:7600/__sim", value_delimiter = ',', value_parser = values::admin_url)]
+    admin_url: Vec<Url>,
+    /// What the admin API asks for, if it does; also SIDEBAND_SIM_ADMIN_TOKEN_FILE
+    #[arg(long, env = "SIDEBAND_SIM_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+}
+
+/// One server and what it serves.
+struct Asked {
+    url: Url,
+    client: AdminClient,
+}
+
+impl Servers {
+    fn clients(&self, env: &Env) -> Result<Vec<Asked>, Failure> {
+        let token = values::admin_token(self.admin_token.as_deref())?;
+        let client = |url: &Url| AdminClient::new(env.clone(), url.clone(), token.clone());
+        Ok(self.admin_url.iter().map(|url| Asked { url: url.clone(), client: client(url) }).collect())
+    }
+
+    /// The servers that serve this part.
+    async fn serving(&self, part: &str) -> Result<Vec<Asked>, Failure> {
+        let mut serving = Vec::new();
+        for asked in self.clients(&world::real()?)? {
+            if asked.ready().await?.serves.iter().any(|served| served == part) {
+                serving.push(asked);
+            }
+        }
+        if serving.is_empty() {
+            let urls: Vec<&str> = self.admin_url.iter().map(Url::as_str).collect();
+            return Err(Failure::misuse(anyhow!("{} serves no {part}", urls.join(", ")))
+                .hint(format!("give the {part}'s with --admin-url")));
+        }
+        Ok(serving)
+    }
+}
+
+impl Asked {
+    async fn ready(&self) -> Result<Ready, Failure> {
+        self.client.ready().await.map_err(|error| explain::admin(error, &self.url))
+    }
+}
+
+// ---- ready
+
+/// Flags of `ready`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sideband-sim ready                                    exit code 0 if a cloud answers, else 3
+  sideband-sim ready --wait --timeout 60s && ./tests    wait until it does
+  sideband-sim ready --wait --admin-url http://127.0.0.1:7600 --admin-url http://127.0.0.1:7601")]
+pub(crate) struct ReadyArgs {
+    /// Wait until it answers
+    #[arg(long, env = "SIDEBAND_SIM_WAIT", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, env = "SIDEBAND_SIM_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadyLine<'a> {
+    event: &'static str,
+    admin_url: &'a str,
+    serves: &'a [String],
+}
+
+/// Says whether every server answers.
+pub(crate) async fn ready(args: ReadyArgs, out: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    for asked in args.servers.clients(&world::real()?)? {
+        let ready = tokio::select! {
+            biased;
+            () = signals.next() => return Err(Failure::failed(anyhow!("interrupted"))),
+            ready = until_ready(&args, &asked) => ready?,
+        };
+        let line = ReadyLine { event: "ready", admin_url: asked.url.as_str(), serves: &ready.serves };
+        out.say(&line, || format!("ready: {} ({})", line.admin_url, line.serves.join(", "))).await;
+    }
+    Ok(())
+}
+
+async fn until_ready(args: &ReadyArgs, asked: &Asked) -> Result<Ready, Failure> {
+    if !args.wait {
+        return asked.ready().await;
+    }
+    let mut last = None;
+    let answered = async {
+        loop {
+            match asked.ready().await {
+                Ok(ready) => return Ok(ready),
+                // A wrong token stays wrong.
+                Err(failure) if failure.exit() == crate::failure::Exit::Misuse => return Err(failure),
+                Err(failure) => last = Some(failure),
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    };
+    let answered = tokio::time::timeout(args.timeout, answered).await;
+    answered.unwrap_or_else(|_| {
+        let last = last.map_or_else(|| "no answer".to_owned(), |failure| failure.message());
+        Err(Failure::cannot_run(anyhow!("{} was not ready within {:?}: {last}", asked.url, args.timeout))
+            .hint("start a cloud with `sideband-sim up`, or say where one is with --admin-url"))
+    })
+}
+
+// ---- status
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sideband-sim status --json | jq .relay.daemons")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    servers: Servers,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusLine<'a> {
+    event: &'static str,
+    admin_url: &'a str,
+    serves: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<RelayStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accounts: Option<Accounts>,
+}
+
+/// Prints what the servers see.
+pub(crate) async fn status(args: StatusArgs, out: &Output) -> Result<(), Failure> {
+    for asked in args.servers.clients(&world::real()?)? {
+        let wrong = |error| explain::admin(error, &asked.url);
+        let ready = asked.ready().await?;
+        let serves = |part: &str| ready.serves.iter().any(|served| served == part);
+        let relay = if serves("relay") { Some(asked.client.status().await.map_err(wrong)?) } else { None };
+        let accounts = if serves("api") { Some(asked.client.accounts().await.map_err(wrong)?) } else { None };
+        let line =
+            StatusLine { event: "status", admin_url: asked.url.as_str(), serves: &ready.serves, relay, accounts };
+        out.say(&line, || describe(&line)).await;
+    }
+    Ok(())
+}
+
+fn describe(line: &StatusLine<'_>) -> String {
+    let mut text = format!("{} {}\n", line.admin_url.bold(), line.serves.join(", ").dimmed());
+    let mut put = |row: String| text.push_str(&format!("  {row}\n"));
+    if let Some(relay) = &line.relay {
+        put("relay".magenta().to_string());
+        if relay.daemons.is_empty() {
+            put("  no daemon is connected".dimmed().to_string());
+        }
+        for daemon in &relay.daemons {
+            let state = if daemon.online { "online".green().to_string() } else { "offline".red().to_string() };
+            put(format!("  {}  {state}", daemon.daemon_id));
+            for session in &daemon.sessions {
+                put(format!("    session {}  {}", session.session_id, session.state));
+            }
+        }
+        for (name, count) in relay.counters.iter().filter(|(_, count)| **count > 0) {
+            put(format!("  {} {count}", format!("{name:<24}").dimmed()));
+        }
+    }
+    if let Some(accounts) = &line.accounts {
+        put("api".yellow().to_string());
+        for user in &accounts.users {
+            put(format!("  user {user}"));
+            for daemon in accounts.daemons.iter().filter(|daemon| daemon.owner == *user) {
+                let name = daemon.name.as_deref().unwrap_or_default();
+                put(format!("    daemon {}  {}", daemon.daemon_id, name.dimmed()));
+            }
+        }
+    }
+    text
+}
+
+// ---- keys
+
+/// Flags of `keys`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sideband-sim keys list
+  sideband-sim keys rotate           tokens of the old key stay good until they expire
+  sideband-sim keys rotate --hard    they are refused from now on")]
+pub(crate) struct KeysArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    what: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Show the published keys
+    List(ListArgs),
+    /// Make a new key sign
+    Rotate(RotateArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    servers: Servers,
+}
+
+#[derive(Debug, Args)]
+struct RotateArgs {
+    /// Stop publishing the old keys at once: tokens that they signed are refused
+    #[arg(long, env = "SIDEBAND_SIM_HARD", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    hard: bool,
+    /// How long the old key stays published [default: until its tokens have expired]
+    #[arg(long, env = "SIDEBAND_SIM_OVERLAP", value_name = "TIME", value_parser = values::duration, conflicts_with = "hard")]
+    overlap: Option<Duration>,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeysLine<'a> {
+    event: &'static str,
+    admin_url: &'a str,
+    keys: &'a [KeyInfo],
+}
+
+/// Shows or rotates the signing keys.
+pub(crate) async fn keys(args: KeysArgs, out: &Output) -> Result<(), Failure> {
+    let (servers, rotate) = match args.what {
+        KeysCommand::List(list) => (list.servers, None),
+        KeysCommand::Rotate(rotate) => {
+            let overlap_seconds = rotate.overlap.map(|overlap| overlap.as_secs());
+            (rotate.servers, Some(RotateKeys { hard: rotate.hard, overlap_seconds }))
+        }
+    };
+    for asked in servers.serving("api").await? {
+        let answer = match rotate {
+            Some(rotate) => asked.client.rotate_keys(rotate).await,
+            None => asked.client.keys().await,
+        };
+        let Keys { keys } = answer.map_err(|error| explain::admin(error, &asked.url))?;
+        let line = KeysLine { event: "keys", admin_url: asked.url.as_str(), keys: &keys };
+        out.say(&line, || keys.iter().map(describe_key).collect()).await;
+    }
+    Ok(())
+}
+
+fn describe_key(key: &KeyInfo) -> String {
+    let state = match &key.published_until {
+        _ if key.current => "signs".green().to_string(),
+        Some(until) => format!("published until {until}").dimmed().to_string(),
+        None => String::new(),
+    };
+    format!("{}  {state}\n", key.kid)
+}
+
+// ---- drop
+
+/// Flags of `drop`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sideband-sim drop d_4fTq…            the daemon's socket: its sessions pause, and resume when it is back
+  sideband-sim drop 01f3a5c7e9b2d4f6   the socket of a session's client: its session ends")]
+pub(crate) struct DropArgs {
+    /// A daemon's id, or a session's (16 hex digits); `status` shows them
+    #[arg(value_name = "DAEMON_OR_SESSION")]
+    what: String,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DroppedLine<'a> {
+    event: &'static str,
+    admin_url: &'a str,
+    dropped: &'a str,
+}
+
+/// Cuts a socket.
+pub(crate) async fn drop_socket(args: DropArgs, out: &Output) -> Result<(), Failure> {
+    let session = args.what.parse::<SessionId>().ok();
+    for asked in args.servers.serving("relay").await? {
+        let dropped = match session {
+            Some(session) => asked.client.drop_session(session).await,
+            None => asked.client.drop_daemon(&args.what).await,
+        };
+        if dropped.map_err(|error| explain::admin(error, &asked.url))? {
+            let line = DroppedLine { event: "dropped", admin_url: asked.url.as_str(), dropped: &args.what };
+            out.say(&line, || format!("dropped {}", args.what)).await;
+            return Ok(());
+        }
+    }
+    let what = if session.is_some() { "there is no session" } else { "no daemon is connected as" };
+    let details = Details { code: Some("not_found".to_owned()), status: Some(404), ..Details::default() };
+    Err(Failure::failed(anyhow!("{what} {}", args.what))
+        .details(details)
+        .hint("`sideband-sim status` shows what is there"))
+}

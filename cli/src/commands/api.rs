@@ -1,0 +1,118 @@
+//! `api`: the control plane alone.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Args;
+use owo_colors::OwoColorize;
+use sideband_sim_kit::{
+    admin::ADMIN_PATH,
+    presence::{HttpPresence, NoPresence, Presence},
+};
+use url::Url;
+
+use crate::{
+    apart::{self, ApiSetup, Bound},
+    commands::relay::{issuer, stop},
+    exposure::Exposure,
+    failure::Failure,
+    journal,
+    output::Output,
+    ready::{self, Credentials, ReadyLine},
+    signals::Signals,
+    values, world,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sideband-sim api --relay-url ws://127.0.0.1:7601/relay --relay-admin-url http://127.0.0.1:7601
+  sideband-sim relay --issuer http://127.0.0.1:7600
+
+Without --relay-admin-url nobody knows who is online: Quick Connect codes cannot be redeemed (500), accounts work.";
+
+/// Flags of `api`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ApiArgs {
+    /// The relay that clients are sent to
+    #[arg(long, env = "SIDEBAND_SIM_RELAY_URL", value_name = "URL", value_parser = values::ws_url)]
+    relay_url: Url,
+    /// The relay's admin API, which knows who is online [default: nobody knows]
+    #[arg(long, env = "SIDEBAND_SIM_RELAY_ADMIN_URL", value_name = "URL", value_parser = values::admin_url)]
+    relay_admin_url: Option<Url>,
+    /// What the relay's admin API asks for, if it does; also SIDEBAND_SIM_RELAY_ADMIN_TOKEN_FILE
+    #[arg(long, env = "SIDEBAND_SIM_RELAY_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    relay_admin_token: Option<String>,
+    /// How tokens name this control plane; the relay is given the same [default: its own URL]
+    #[arg(long, env = "SIDEBAND_SIM_ISSUER", value_name = "URL", value_parser = issuer)]
+    issuer: Option<String>,
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, env = "SIDEBAND_SIM_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7600", value_parser = values::address)]
+    addr: SocketAddr,
+    /// Make the same credentials each time [default: new ones]
+    #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    exposure: Exposure,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let env = world::real()?;
+    let exposed = args.exposure.check(args.addr, &env)?;
+    if exposed.remote && args.seed.is_some() {
+        out.note("note: with --allow-remote the credentials are random in spite of --seed");
+    }
+    let presence: Arc<dyn Presence> = match &args.relay_admin_url {
+        Some(url) => {
+            let token = values::relay_admin_token(args.relay_admin_token.as_deref())?;
+            Arc::new(HttpPresence::new(env.clone(), url.clone(), token))
+        }
+        None => Arc::new(NoPresence),
+    };
+    let bound = Bound::to(args.addr, &env).await?;
+    let local = bound.local.clone();
+    let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
+    let relay_url = args.relay_url.as_str().to_owned();
+    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed: args.seed, presence };
+    let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
+    ready::prove(&env, &local, exposed.admin_token.clone(), false).await?;
+    let events = served.events.subscribe();
+    let line = ReadyLine {
+        event: "ready",
+        api_url: Some(&local),
+        relay_url: &relay_url,
+        admin_url: &format!("{local}{ADMIN_PATH}"),
+        credentials: Some(Credentials::from(&bootstrap)),
+        issuer: &issuer,
+        seed: Some(args.seed),
+        admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
+    };
+    out.say(&line, || describe(&line, args.relay_admin_url.is_some())).await;
+    let journal = journal::follow(events, out);
+    signals.next().await;
+    stop(served, &mut signals, out).await;
+    journal.abort();
+    Ok(())
+}
+
+fn describe(line: &ReadyLine<'_>, presence: bool) -> String {
+    let mut text = format!("\n{} {}\n\n", "●".green(), "Sideband control plane is up".bold());
+    let mut put = |name: &str, value: &str| text.push_str(&format!("  {:<14}{value}\n", name.dimmed()));
+    put("API", line.api_url.unwrap_or_default());
+    put("relay", line.relay_url);
+    put("admin", line.admin_url);
+    put("issuer", line.issuer);
+    if let Some(credentials) = line.credentials {
+        put("daemon id", credentials.daemon_id);
+        put("API key", credentials.api_key);
+        put("access token", credentials.access_token);
+    }
+    if let Some(token) = line.admin_token {
+        put("admin token", token);
+    }
+    if !presence {
+        text.push_str("\n  Quick Connect codes cannot be redeemed: --relay-admin-url is not given\n");
+    }
+    text
+}

@@ -1,0 +1,9 @@
+//! One module a command.
+
+pub(crate) mod admin;
+pub(crate) mod api;
+pub(crate) mod call;
+pub(crate) mod daemon;
+pub(crate) mod demo;
+pub(crate) mod relay;
+pub(crate) mod up;

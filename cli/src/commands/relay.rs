@@ -1,0 +1,109 @@
+//! `relay`: the relay alone.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use owo_colors::OwoColorize;
+use sideband_scenarios::cloud::relay_url;
+use sideband_sim_kit::admin::ADMIN_PATH;
+use url::Url;
+
+use crate::{
+    apart::{self, Bound, Served},
+    commands::up::STOP,
+    exposure::Exposure,
+    failure::Failure,
+    journal,
+    output::Output,
+    ready::{self, ReadyLine},
+    signals::Signals,
+    values, world,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sideband-sim relay --issuer http://127.0.0.1:7600
+  sideband-sim api --relay-url ws://127.0.0.1:7601/relay --relay-admin-url http://127.0.0.1:7601
+
+The key set is fetched from {issuer}/.well-known/jwks.json and kept for five minutes.";
+
+/// Flags of `relay`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RelayArgs {
+    /// The control plane whose tokens let in, exactly as it names itself in them
+    #[arg(long, env = "SIDEBAND_SIM_ISSUER", value_name = "URL", value_parser = issuer)]
+    issuer: String,
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, env = "SIDEBAND_SIM_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7601", value_parser = values::address)]
+    addr: SocketAddr,
+    #[command(flatten)]
+    exposure: Exposure,
+}
+
+/// An issuer: a URL, kept letter by letter, since tokens are compared so (TOK-04).
+pub(crate) fn issuer(text: &str) -> Result<String, String> {
+    values::http_url(text).map(|_: Url| text.to_owned())
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let env = world::real()?;
+    let exposed = args.exposure.check(args.addr, &env)?;
+    let bound = Bound::to(args.addr, &env).await?;
+    let local = bound.local.clone();
+    let served = apart::relay(env.clone(), bound, &args.issuer, &exposed);
+    ready::prove(&env, &local, exposed.admin_token.clone(), true).await?;
+    let events = served.events.subscribe();
+    let line = ReadyLine {
+        event: "ready",
+        api_url: None,
+        relay_url: &relay_url(&local),
+        admin_url: &format!("{local}{ADMIN_PATH}"),
+        credentials: None,
+        issuer: &args.issuer,
+        seed: None,
+        admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
+    };
+    out.say(&line, || describe(&line)).await;
+    let journal = journal::follow(events, out);
+    signals.next().await;
+    stop(served, &mut signals, out).await;
+    journal.abort();
+    Ok(())
+}
+
+fn describe(line: &ReadyLine<'_>) -> String {
+    let mut text = format!(
+        "\n{} {}\n\n  {} {}\n  {} {}\n  {} {}\n",
+        "●".green(),
+        "Sideband relay is up".bold(),
+        "relay      ".dimmed(),
+        line.relay_url,
+        "admin      ".dimmed(),
+        line.admin_url,
+        "issuer     ".dimmed(),
+        line.issuer,
+    );
+    if let Some(token) = line.admin_token {
+        text.push_str(&format!("  {} {token}\n", "admin token".dimmed()));
+    }
+    text
+}
+
+/// Ends a server in time (REL-24); a second signal ends it at once.
+pub(crate) async fn stop(served: Served, signals: &mut Signals, out: &Output) {
+    if !out.is_json() {
+        out.note("stopping");
+    }
+    tokio::select! {
+        biased;
+        () = signals.next() => {}
+        done = tokio::time::timeout(STOP, served.shutdown()) => {
+            if done.is_err() {
+                tracing::warn!("some connections did not end in time");
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `up`: the whole cloud on one port.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{ArgAction, Args, builder::BoolishValueParser};
+use owo_colors::OwoColorize;
+use serde::Serialize;
+use sideband::{Daemon, QuickConnectCode, Server, env::Env};
+use sideband_scenarios::cloud::{Cloud, CloudError, CloudOptions, local_url, relay_url};
+use sideband_sim_kit::admin::ADMIN_PATH;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use crate::{
+    echo, explain,
+    exposure::{Exposed, Exposure, cannot_listen},
+    failure::Failure,
+    journal,
+    output::Output,
+    quick_connect::{self, CodeEvent},
+    ready::{self, Credentials, ReadyLine},
+    signals::Signals,
+    values, world,
+};
+
+/// How long stopping may take (REL-24).
+pub(crate) const STOP: Duration = Duration::from_millis(4_600);
+
+const EXAMPLES: &str = "\
+Examples:
+  sideband-sim up                                  on 127.0.0.1:7600, new credentials
+  sideband-sim up --seed 7 --daemon                the same credentials each time, and an echo daemon
+  sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
+  sideband-sim up --addr 0.0.0.0:7600 --allow-remote
+                                                   for containers and other machines
+
+The first line with --json is
+  {\"event\":\"ready\",\"apiUrl\",\"relayUrl\",\"adminUrl\",\"daemonId\",\"apiKey\",\"accessToken\",\"issuer\",\"seed\"}
+printed once everything answers. Lines with \"event\":\"cloud\" follow: sessions, requests, keys.
+SIGINT and SIGTERM end it within five seconds.";
+
+/// Flags of `up`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct UpArgs {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, env = "SIDEBAND_SIM_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7600", value_parser = values::address)]
+    addr: SocketAddr,
+    /// Make the same credentials each time [default: new ones]
+    #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N")]
+    seed: Option<u64>,
+    /// Also run an echo daemon, and print a Quick Connect code for it
+    #[arg(long, env = "SIDEBAND_SIM_DAEMON", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    daemon: bool,
+    /// The URL by which others reach it, if they do not reach it as this machine does
+    #[arg(long, env = "SIDEBAND_SIM_ADVERTISE_URL", value_name = "URL", value_parser = values::http_url)]
+    advertise_url: Option<Url>,
+    #[command(flatten)]
+    exposure: Exposure,
+}
+
+/// The echo daemon of `up --daemon` as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DaemonLine<'a> {
+    event: &'static str,
+    daemon_id: String,
+    fingerprint: String,
+    quick_connect: CodeEvent<'a>,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let env = world::real()?;
+    let exposed = args.exposure.check(args.addr, &env)?;
+    if exposed.remote && args.seed.is_some() {
+        out.note("note: with --allow-remote the credentials are random in spite of --seed");
+    }
+    let cloud = start(&args, &exposed, env.clone()).await?;
+    let local = local_url(cloud.addr());
+    ready::prove(&env, &local, exposed.admin_token.clone(), true).await?;
+    // Before anybody can know of it, so that no event is missed; the ready line comes first.
+    let events = cloud.events().subscribe();
+    say_ready(&args, &exposed, &cloud, out).await;
+    let daemon = async { if args.daemon { echo_daemon(&cloud, &local, env, out).await.map(Some) } else { Ok(None) } };
+    let daemon = tokio::select! {
+        biased;
+        () = signals.next() => Err(None),
+        daemon = daemon => daemon.map_err(Some),
+    };
+    let journal = journal::follow(events, out);
+    let (daemon, ended) = match daemon {
+        Ok(daemon) => {
+            signals.next().await;
+            (daemon, Ok(()))
+        }
+        Err(None) => (None, Ok(())),
+        Err(Some(failure)) => (None, Err(failure)),
+    };
+    stop(cloud, daemon, journal, &mut signals, out).await;
+    ended
+}
+
+async fn start(args: &UpArgs, exposed: &Exposed, env: Env) -> Result<Cloud, Failure> {
+    let options = CloudOptions {
+        seed: if exposed.remote { None } else { args.seed },
+        origins: exposed.origins.clone(),
+        advertise: args.advertise_url.clone(),
+        admin_token: exposed.admin_token.clone(),
+        ..CloudOptions::default()
+    };
+    Cloud::start(env, args.addr, options).await.map_err(|error| match error {
+        CloudError::Bind { addr, source } => cannot_listen(addr, &source),
+        CloudError::Store(_) => Failure::cannot_run(error),
+    })
+}
+
+/// The admin API as others should ask it: who has no token must come by loopback.
+fn admin_url(args: &UpArgs, exposed: &Exposed, cloud: &Cloud) -> String {
+    match (&args.advertise_url, &exposed.admin_token) {
+        (Some(_), None) => format!("{}{ADMIN_PATH}", local_url(cloud.addr())),
+        (Some(_), Some(_)) | (None, _) => cloud.admin_url(),
+    }
+}
+
+async fn say_ready(args: &UpArgs, exposed: &Exposed, cloud: &Cloud, out: &Output) {
+    let relay_url = cloud.relay_url();
+    let admin_url = admin_url(args, exposed, cloud);
+    let line = ReadyLine {
+        event: "ready",
+        api_url: Some(cloud.api_url()),
+        relay_url: &relay_url,
+        admin_url: &admin_url,
+        credentials: Some(Credentials::from(cloud.bootstrap())),
+        issuer: cloud.issuer(),
+        seed: Some(args.seed),
+        admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
+    };
+    out.say(&line, || describe(&line, exposed.remote)).await;
+}
+
+/// The ready line for people: where it is, what to log in with, and what to set.
+fn describe(line: &ReadyLine<'_>, remote: bool) -> String {
+    let api = line.api_url.unwrap_or_default();
+    let mut text = format!("\n{} {}\n\n", "●".green(), "Sideband cloud is up".bold());
+    let mut put = |name: &str, value: &str, note: &str| {
+        let row = format!("  {}{value}  {}", format!("{name:<14}").dimmed(), note.dimmed());
+        text.push_str(&format!("{}\n", row.trim_end()));
+    };
+    put("API", api, "");
+    put("relay", line.relay_url, "");
+    put("admin", line.admin_url, "");
+    if let Some(credentials) = line.credentials {
+        put("daemon id", credentials.daemon_id, "");
+        put("API key", credentials.api_key, "for the daemon");
+        put("access token", credentials.access_token, "for clients");
+    }
+    if let Some(token) = line.admin_token {
+        put("admin token", token, "for the admin API");
+    }
+    match line.seed.flatten() {
+        Some(seed) if !remote => put("seed", &seed.to_string(), "the same credentials each time"),
+        _ => put("seed", "none", "new credentials each time"),
+    }
+    if let Some(credentials) = line.credentials {
+        text.push_str(&snippets(api, line.relay_url, credentials));
+    }
+    text
+}
+
+/// What to set, by copy and paste.
+fn snippets(api: &str, relay: &str, credentials: Credentials<'_>) -> String {
+    let Credentials { daemon_id, api_key, access_token } = credentials;
+    let rust = "Rust, crate sideband".bold();
+    let typescript = "@sideband/cloud".bold();
+    let curl = "curl".bold();
+    let here = "This tool".bold();
+    format!(
+        r#"
+  {rust}
+    let (api, relay) = ("{api}", "{relay}");
+    let server = Daemon::new(api, relay, "{api_key}")?.listen().await?;
+    let client = Account::with_token(api, "{daemon_id}", "{access_token}")?.connect()?;
+
+  {typescript}
+    apiUrl: "{api}", relayUrl: "{relay}"
+
+  {curl}
+    curl -sS {api}/api/trpc/relay.createSession \
+      -H 'authorization: Bearer {access_token}' \
+      -H 'content-type: application/json' -d '{{"daemonId":"{daemon_id}"}}'
+
+  {here}
+    SIDEBAND_API_KEY={api_key} sideband-sim daemon --api-url {api}
+    SIDEBAND_ACCESS_TOKEN={access_token} sideband-sim call \
+      --api-url {api} --daemon-id {daemon_id} ping
+
+"#
+    )
+}
+
+async fn echo_daemon(cloud: &Cloud, local: &str, env: Env, out: &Output) -> Result<Server, Failure> {
+    let wrong = |error: &sideband::Error| explain::sdk(error, explain::Who::Daemon);
+    let api_key = cloud.bootstrap().api_key.expose();
+    let daemon = Daemon::new(local, &relay_url(local), api_key).map_err(|error| wrong(&error))?;
+    let server = echo::start(daemon.env(env)).map_err(|error| wrong(&error))?;
+    server.when_online().await.map_err(|error| wrong(&error))?;
+    let code: QuickConnectCode = server.create_quick_connect(None).await.map_err(|error| wrong(&error))?;
+    let line = DaemonLine {
+        event: "daemon",
+        daemon_id: server.daemon_id(),
+        fingerprint: server.fingerprint().to_string(),
+        quick_connect: CodeEvent::from(&code),
+    };
+    out.say(&line, || {
+        let head = format!("  {} {}\n", "echo daemon".bold(), format!("fingerprint {}", line.fingerprint).dimmed());
+        format!("{head}{}", quick_connect::describe(&code, out.is_colored()))
+    })
+    .await;
+    Ok(server)
+}
+
+async fn stop(cloud: Cloud, daemon: Option<Server>, journal: JoinHandle<()>, signals: &mut Signals, out: &Output) {
+    if !out.is_json() {
+        out.note("stopping");
+    }
+    let ended = async {
+        if let Some(daemon) = daemon {
+            daemon.close().await;
+        }
+        cloud.shutdown().await;
+    };
+    tokio::select! {
+        biased;
+        // Whoever asks twice does not want to wait.
+        () = signals.next() => {}
+        done = tokio::time::timeout(STOP, ended) => {
+            if done.is_err() {
+                tracing::warn!("some connections did not end in time");
+            }
+        }
+    }
+    journal.abort();
+}

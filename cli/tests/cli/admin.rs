@@ -1,0 +1,81 @@
+//! `ready`, `status`, `keys` and `drop` on a running cloud.
+
+use crate::support::{Sim, command, finish, free_port, run};
+
+#[tokio::test]
+async fn ready_waits_for_a_cloud() {
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let waiting = tokio::spawn({
+        let url = url.clone();
+        async move { run(&["ready", "--wait", "--timeout", "25s", "--json", "--admin-url", &url]).await }
+    });
+    let _up = Sim::start(&["up", "--addr", url.trim_start_matches("http://")]).await;
+    let ended = waiting.await.unwrap();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.events()[0]["serves"], serde_json::json!(["api", "relay"]));
+}
+
+#[tokio::test]
+async fn status_shows_daemons_and_sessions_and_drop_cuts_them() {
+    let cloud = Sim::up(&[]).await;
+    let mut daemon = Sim::daemon_of(&cloud, &[]).await;
+    let (admin, id) = (cloud.get("adminUrl"), cloud.get("daemonId"));
+    let mut slow = command(&["call", "--json", "--api-url", cloud.get("apiUrl"), "--daemon-id", id]);
+    slow.args(["--access-token", cloud.get("accessToken"), "sleep", r#"{"ms":60000}"#, "--timeout", "60s"]);
+    let slow = tokio::spawn(finish(slow));
+    let session = daemon.event("session_opened").await["session"].as_str().unwrap().to_owned();
+
+    let status = run(&["status", "--json", "--admin-url", admin]).await;
+    assert_eq!(status.code, Some(0), "{status:?}");
+    let seen = &status.events()[0];
+    let at_relay = &seen["relay"]["daemons"][0];
+    assert_eq!((&at_relay["daemonId"], &at_relay["online"]), (&id.into(), &true.into()), "{seen}");
+    assert_eq!(at_relay["sessions"][0]["sessionId"], session.as_str(), "{seen}");
+    assert_eq!(seen["accounts"]["daemons"][0]["daemonId"], id, "{seen}");
+    let text = run(&["status", "--admin-url", admin]).await;
+    assert!(text.stdout.contains(&session) && text.stdout.contains("online"), "{}", text.stdout);
+
+    assert_eq!(run(&["drop", id, "--admin-url", admin]).await.code, Some(0));
+    assert_eq!(daemon.event("session_paused").await["session"], session.as_str());
+    assert_eq!(daemon.event("session_resumed").await["session"], session.as_str());
+    assert_eq!(run(&["drop", &session, "--admin-url", admin]).await.code, Some(0));
+    assert_eq!(daemon.event("session_closed").await["session"], session.as_str());
+    assert_eq!(slow.await.unwrap().code, Some(1));
+    for nothing in [session.as_str(), "d_nothing"] {
+        let ended = run(&["drop", nothing, "--admin-url", admin]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(nothing), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn key_04_keys_are_listed_and_rotated() {
+    let cloud = Sim::up(&["--daemon"]).await;
+    let admin = ["--json", "--admin-url", cloud.get("adminUrl")];
+    let keys = |ended: crate::support::Ended| {
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.events()[0]["keys"].as_array().unwrap().clone()
+    };
+    let first = keys(run(&[&["keys", "list"], &admin[..]].concat()).await);
+    assert_eq!((first.len(), &first[0]["current"]), (1, &true.into()));
+    let second = keys(run(&[&["keys", "rotate"], &admin[..]].concat()).await);
+    assert_eq!(second.len(), 2);
+    assert_eq!(second[1]["kid"], first[0]["kid"]);
+    let third = keys(run(&[&["keys", "rotate", "--hard"], &admin[..]].concat()).await);
+    assert_eq!(third.len(), 1);
+    assert_ne!(third[0]["kid"], second[0]["kid"]);
+    assert_eq!(cloud.call(&["ping"]).await.code, Some(0), "new tokens are signed by the new key");
+}
+
+#[tokio::test]
+async fn an_admin_token_is_asked_for() {
+    let mut up = command(&["up", "--addr", "127.0.0.1:0", "--json"]);
+    up.env("SIDEBAND_SIM_ADMIN_TOKEN", "s3cret");
+    let up = Sim::spawn(up).await;
+    let without = run(&["status", "--admin-url", up.get("adminUrl")]).await;
+    assert_eq!(without.code, Some(2), "{without:?}");
+    assert!(without.stderr.contains("SIDEBAND_SIM_ADMIN_TOKEN"), "{without:?}");
+    let mut with = command(&["status", "--admin-url", up.get("adminUrl")]);
+    with.env("SIDEBAND_SIM_ADMIN_TOKEN", "s3cret");
+    assert_eq!(finish(with).await.code, Some(0));
+}

@@ -1,0 +1,9 @@
+//! Runs the built binary as its users do: by flags, signals, exit codes and lines. No fixed ports; waits are for lines.
+
+mod admin;
+mod apart;
+mod daemon;
+mod demo;
+mod errors;
+mod support;
+mod up;
