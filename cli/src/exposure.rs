@@ -15,7 +15,7 @@ pub(crate) struct Exposure {
     /// Let other machines in: needed for every address but loopback. Credentials are then always random, and the admin API asks for a token
     #[arg(long, env = "SIDEBAND_SIM_ALLOW_REMOTE", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     allow_remote: bool,
-    /// Also let in web pages of this origin, such as https://app.example.com; may be given several times [default: pages on localhost]
+    /// Also let in web pages of this origin, such as `https://app.example.com`; may be given several times [default: pages on localhost]
     #[arg(long, env = "SIDEBAND_SIM_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     allow_origin: Vec<String>,
     /// What the admin API asks for [default: nothing on loopback, a new one with --allow-remote]; also SIDEBAND_SIM_ADMIN_TOKEN_FILE
