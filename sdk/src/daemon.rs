@@ -248,7 +248,7 @@ impl Daemon {
         self
     }
 
-    /// Answers every method of a typed service; see [`service!`](crate::service).
+    /// Answers every method of a typed service; see [`service!`](macro@crate::service).
     ///
     /// # Errors
     /// One of its methods has a handler already (RPC-07).

@@ -266,7 +266,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Answers every method of a typed service; see [`service!`](crate::service).
+    /// Answers every method of a typed service; see [`service!`](macro@crate::service).
     ///
     /// # Errors
     /// One of its methods has a handler already (RPC-07).

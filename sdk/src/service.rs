@@ -1,6 +1,6 @@
 //! Typed services: described once, called and handled with types.
 //!
-//! [`service!`](crate::service) turns a description into a trait that a daemon implements and a client that calls it:
+//! [`service!`](macro@crate::service) turns a description into a trait that a daemon implements and a client that calls it:
 //!
 //! ```
 //! use sideband::{Context, HandlerError};
@@ -74,13 +74,13 @@ impl Service for Vec<(&'static str, Handler)> {
     }
 }
 
-/// What [`service!`](crate::service) needs and users of it need not depend on.
+/// What [`service!`](macro@crate::service) needs and users of it need not depend on.
 #[doc(hidden)]
 pub mod private {
     pub use serde;
 }
 
-/// Describes a typed service: a trait for who answers, a client for who calls. See the [module](crate::service).
+/// Describes a typed service: a trait for who answers, a client for who calls. See the [module](mod@crate::service).
 #[macro_export]
 macro_rules! service {
     (
