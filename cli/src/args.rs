@@ -123,7 +123,7 @@ pub(crate) enum Parsed {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
     let args: Vec<OsString> = args.into_iter().collect();
     let color = color_of(&args);
-    let read = Cli::command().try_get_matches_from(args).and_then(|matches| {
+    let read = without_empty_variables(Cli::command()).try_get_matches_from(args).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
         if let (Command::Call(call), Some(("call", given))) = (&mut cli.command, matches.subcommand()) {
             let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
@@ -139,6 +139,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
             Parsed::Said(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)))
         }
     }
+}
+
+/// A variable that is empty is as good as none: that is how compose files leave one out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { arg.env(None::<&str>) } else { arg }
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// `--color` before the command line is understood, for help and errors.
