@@ -27,7 +27,8 @@ Examples:
   sideband-sim api --relay-url ws://127.0.0.1:7601/relay --relay-admin-url http://127.0.0.1:7601
   sideband-sim relay --issuer http://127.0.0.1:7600
 
-Without --relay-admin-url nobody knows who is online: Quick Connect codes cannot be redeemed (500), accounts work.";
+Without --relay-admin-url nobody knows who is online: a code of an offline daemon is redeemed instead of refused with
+409, and then the relay says that it is offline; daemon.listAccessible shows every daemon as offline.";
 
 /// Flags of `api`.
 #[derive(Debug, Args)]
@@ -112,7 +113,7 @@ fn describe(line: &ReadyLine<'_>, presence: bool) -> String {
         put("admin token", token);
     }
     if !presence {
-        text.push_str("\n  Quick Connect codes cannot be redeemed: --relay-admin-url is not given\n");
+        text.push_str("\n  Nobody knows who is online: give --relay-admin-url for 409 and status\n");
     }
     text
 }
