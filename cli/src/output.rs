@@ -5,12 +5,9 @@
 
 use std::{
     fmt::Display,
-    io::Write,
+    io::{self, Write},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -42,7 +39,8 @@ struct Shared {
     color_out: bool,
     color_err: bool,
     stdout: Mutex<Stdout>,
-    reader_gone: AtomicBool,
+    /// Why nothing is written any more.
+    broken: OnceLock<io::Error>,
 }
 
 impl Output {
@@ -54,7 +52,7 @@ impl Output {
             color_out: colors(&std::io::stdout(), global.color),
             color_err: colors(&std::io::stderr(), global.color),
             stdout: Mutex::new(tokio::io::stdout()),
-            reader_gone: AtomicBool::new(false),
+            broken: OnceLock::new(),
         }))
     }
 
@@ -99,7 +97,7 @@ impl Output {
     }
 
     async fn write(&self, mut line: String) {
-        if self.0.reader_gone.load(Ordering::Relaxed) {
+        if self.0.broken.get().is_some() {
             return;
         }
         if !line.ends_with('\n') {
@@ -111,8 +109,13 @@ impl Output {
             stdout.flush().await
         };
         if let Err(error) = written.await {
-            tracing::debug!(%error, "nobody reads stdout any more");
-            self.0.reader_gone.store(true, Ordering::Relaxed);
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                tracing::debug!("nobody reads stdout any more");
+            } else {
+                tracing::warn!(%error, "cannot write to stdout");
+            }
+            // The first one counts.
+            let _ = self.0.broken.set(error);
         }
     }
 
@@ -129,6 +132,12 @@ impl Output {
 
     /// How a command ended: failures are said, the last lines written.
     pub(crate) async fn ended(&self, ended: Result<(), Failure>) -> ExitCode {
+        let ended = ended.and_then(|()| match self.0.broken.get() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::cannot_run(anyhow!("not everything could be written to stdout: {error}")))
+            }
+            Some(_) | None => Ok(()),
+        });
         let Err(failure) = ended else { return Exit::Good.code() };
         // A reader who does not read gets no last words.
         let _ = tokio::time::timeout(LAST_WORDS, self.json(&failure.event())).await;

@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     journal::{self, Words},
     output::Output,
-    world,
+    ready, world,
 };
 
 /// How long it may take altogether.
@@ -70,6 +70,8 @@ impl Story {
         tokio::spawn(async move {
             while let Some(line) = told.recv().await {
                 match line {
+                    // Only the end counts then.
+                    Line::Told { .. } if out.is_quiet() && !out.is_json() => {}
                     Line::Told { at, who, what, check } => {
                         let text = || {
                             let what = if check { format!("{} {what}", "✓".green().bold()) } else { what.clone() };
@@ -128,7 +130,10 @@ pub(crate) async fn run(out: &Output) -> Result<(), Failure> {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::Store(_) => Failure::cannot_run(error),
     })?;
-    out.text(&format!("\n{}\n", "A cloud, a daemon and a client in one process".bold())).await;
+    ready::prove(&env, cloud.api_url(), None, true).await?;
+    if !out.is_quiet() {
+        out.text(&format!("\n{}\n", "A cloud, a daemon and a client in one process".bold())).await;
+    }
     let story = Story::new(out);
     let played = tokio::time::timeout(DEADLINE, Box::pin(play(env, &cloud, &story))).await;
     let played = played.unwrap_or_else(|_| Err(anyhow!("it took more than {} s", DEADLINE.as_secs())));
