@@ -27,6 +27,11 @@ quirks! {
     ForgetsWindow breaks "CRY-06";
     /// Never takes the handshake's time for over.
     WaitsForHandshakeForEver breaks "CRY-11";
+
+    // ---- the client ----
+
+    /// Tries again without a delay.
+    RetriesAtOnce breaks "CLI-04";
 }
 
 /// The quirk of an endpoint, usually none.

@@ -15,6 +15,7 @@ use sideband_protocol::{
     event::EventName,
     failure::Cause,
     peer::{Answer, CallError, CallId},
+    quirks::Quirks,
     sbp::FrameId,
 };
 use tokio::sync::{broadcast, watch};
@@ -135,8 +136,9 @@ impl Common {
             Some(env) => env,
             None => default_env()?,
         };
+        let quirks = self.config.quirks;
         let shared = Arc::new(Shared::new(Machine::new(self.config, env.entropy.entropy())));
-        let hub = Arc::new(Hub::new(None, self.handler_timeout));
+        let hub = Arc::new(Hub::new(None, self.handler_timeout, quirks));
         let peer = Peer::new(shared.clone(), hub.clone());
         let (state, _) = watch::channel(State::Idle);
         let (lifecycle, _) = broadcast::channel(LIFECYCLE);
@@ -262,6 +264,13 @@ macro_rules! common_options {
         /// Another world than the real one: a clock, randomness, a network.
         pub fn env(mut self, env: Env) -> Self {
             self.common.env = Some(env);
+            self
+        }
+
+        /// Is wrong on purpose, so that a test can be shown to fail. Never in production.
+        #[doc(hidden)]
+        pub fn danger_quirks(mut self, quirks: Quirks) -> Self {
+            self.common.config.quirks = quirks;
             self
         }
     };

@@ -23,6 +23,7 @@ use sideband_protocol::{
     event::EventName,
     failure::Cause,
     peer::{Answer, CallError, CallId},
+    quirks::Quirks,
     sbp::FrameId,
     wire::Reason,
 };
@@ -143,6 +144,7 @@ pub struct Daemon {
     max_sessions: Option<usize>,
     on_connection: Option<OnConnection>,
     env: Option<Env>,
+    quirks: Quirks,
 }
 
 impl fmt::Debug for Daemon {
@@ -178,6 +180,7 @@ impl Daemon {
             max_sessions: None,
             on_connection: None,
             env: None,
+            quirks: Quirks::NONE,
         })
     }
 
@@ -239,6 +242,13 @@ impl Daemon {
     /// Another world than the real one: a clock, randomness, a network.
     pub fn env(mut self, env: Env) -> Self {
         self.env = Some(env);
+        self
+    }
+
+    /// Is wrong on purpose, so that a test can be shown to fail. Never in production.
+    #[doc(hidden)]
+    pub fn danger_quirks(mut self, quirks: Quirks) -> Self {
+        self.quirks = quirks;
         self
     }
 
@@ -357,6 +367,7 @@ impl Daemon {
         config.connection = self.connection;
         config.rpc = self.rpc;
         config.receipts = self.receipts;
+        config.quirks = self.quirks;
         if let Some(most) = self.max_sessions {
             config.max_sessions = most;
         }
@@ -373,6 +384,7 @@ impl Daemon {
             shared: shared.clone(),
             handlers: self.handlers,
             handler_timeout: self.handler_timeout,
+            quirks: self.quirks,
             on_connection: self.on_connection,
             connections: connections.clone(),
             lifecycle: lifecycle.clone(),
@@ -626,6 +638,7 @@ struct DaemonHost {
     shared: Arc<Shared<Machine>>,
     handlers: Arc<Handlers>,
     handler_timeout: Option<Duration>,
+    quirks: Quirks,
     on_connection: Option<OnConnection>,
     connections: Connections,
     lifecycle: broadcast::Sender<ServerEvent>,
@@ -640,7 +653,7 @@ impl DaemonHost {
 
     fn opened(&self, session: SessionId, peer_id: &str) {
         let core = Arc::new(SessionCore { shared: self.shared.clone(), session });
-        let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout));
+        let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout, self.quirks));
         let (end, over) = watch::channel(false);
         let connection = Connection {
             peer: Peer::new(core, hub.clone()),

@@ -18,6 +18,7 @@ use sideband_env::BoxFuture;
 use sideband_protocol::{
     event::{EventName, EventPattern},
     peer::{Answer, CallError, CallId, Delivery},
+    quirks::Quirks,
     rpc,
     sbp::FrameId,
 };
@@ -137,14 +138,20 @@ pub(crate) struct Hub {
     pub(crate) shared_handlers: Option<Arc<Handlers>>,
     /// How long a handler may take before its call is answered E 1103; off by default (RPC-02).
     pub(crate) handler_timeout: Option<Duration>,
+    /// What is wrong on purpose; set by tests only.
+    pub(crate) quirks: Quirks,
     tasks: Mutex<JoinSet<()>>,
     /// The peer is over: nothing is registered or run any more.
     over: AtomicBool,
 }
 
 impl Hub {
-    pub(crate) fn new(shared_handlers: Option<Arc<Handlers>>, handler_timeout: Option<Duration>) -> Self {
-        Self { shared_handlers, handler_timeout, ..Self::default() }
+    pub(crate) fn new(
+        shared_handlers: Option<Arc<Handlers>>,
+        handler_timeout: Option<Duration>,
+        quirks: Quirks,
+    ) -> Self {
+        Self { shared_handlers, handler_timeout, quirks, ..Self::default() }
     }
 
     /// Waits for a call's end.
@@ -252,7 +259,9 @@ impl Hub {
     fn request(&self, cid: FrameId, method: &str, params: Option<Bytes>, peer: &Peer) {
         let shared = || self.shared_handlers.as_ref().and_then(|handlers| handlers.get(method));
         let Some(handler) = self.handlers.get(method).or_else(shared) else {
-            let message = format!("Method not found: {method}");
+            // The name is the other side's: as much of it as tells which one was meant.
+            let name: String = method.chars().take(200).collect();
+            let message = format!("Method not found: {name}");
             return peer.respond(cid, Answer::Error { code: rpc::code::UNSUPPORTED_METHOD, message, data: None });
         };
         let (peer, limit) = (peer.clone(), self.handler_timeout);

@@ -1,6 +1,6 @@
 //! The machine: phases, retries, and what comes from the relay.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
@@ -215,7 +215,12 @@ impl Client {
         }
         let base = base_delay(policy.initial, policy.max, self.retries);
         // CLI-06: at least as long as was asked for; the answer's reader has capped it.
-        let delay = client_delay(base, policy.jitter, &mut *self.entropy).max(cause.retry_after().unwrap_or_default());
+        let delay = if self.config.quirks.has(Quirk::RetriesAtOnce) {
+            Duration::ZERO
+        } else {
+            client_delay(base, policy.jitter, &mut *self.entropy)
+        }
+        .max(cause.retry_after().unwrap_or_default());
         let retry = self.retries;
         self.retries = self.retries.saturating_add(1);
         self.phase = Phase::Delay { until: now + delay };

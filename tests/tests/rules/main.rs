@@ -1,0 +1,28 @@
+//! One witness at least for every rule that binds an endpoint, and what breaks it.
+//!
+//! A witness is a test that takes [`Quirks`](sideband_protocol::quirks::Quirks): it must hold without any, and fail with each of the quirks
+//! that it names. Both are tests: `…::holds::NAME` and `…::fails::NAME`. [`coverage`] checks the list against the specification.
+
+mod client;
+mod coverage;
+mod crypto;
+mod daemon;
+mod endpoints;
+mod events;
+mod rpc;
+mod sbp;
+mod trust;
+mod witness;
+
+use witness::Witness;
+
+/// Every witness, page by page.
+const WITNESSES: &[&[Witness]] = &[
+    crypto::WITNESSES,
+    trust::WITNESSES,
+    sbp::WITNESSES,
+    rpc::WITNESSES,
+    events::WITNESSES,
+    client::WITNESSES,
+    daemon::WITNESSES,
+];

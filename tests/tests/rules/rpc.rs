@@ -1,0 +1,3 @@
+//! (to be written)
+use crate::witness::witnesses;
+witnesses! {}
