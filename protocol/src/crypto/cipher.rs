@@ -7,8 +7,14 @@ use chacha20poly1305::{
 
 use crate::wire::{NONCE_LEN, TAG_LEN};
 
-/// ChaCha20-Poly1305 under one key, without associated data. The key is wiped on drop.
+/// ChaCha20-Poly1305 under one key, without associated data. The key is wiped on drop (CRY-09, CRY-12).
 pub(super) struct Cipher(ChaCha20Poly1305);
+
+// The library wipes the key only with its feature `zeroize`.
+const _: () = {
+    const fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+    is_wiped::<ChaCha20Poly1305>();
+};
 
 impl Cipher {
     pub(super) fn new(key: &[u8; 32]) -> Self {
