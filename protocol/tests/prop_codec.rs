@@ -420,6 +420,17 @@ proptest! {
         let read = Introduction::parse(said.to_string().as_bytes());
         prop_assert_eq!(read.map(drop).map_err(|error| error.code().code()), expected);
     }
+
+    #[test]
+    fn sbp_03_introduction_that_is_no_object_is_malformed(value in json_value(), members in vec(json_value(), 0..6)) {
+        let fitting = json!(["sideband", "1", "peer", ["rpc"], {}]);
+        for json in [value, Value::Array(members), fitting] {
+            if !json.is_object() {
+                let refused = Introduction::parse(json.to_string().as_bytes()).map_err(|error| error.code().code());
+                prop_assert_eq!(refused.map(drop), Err(1002));
+            }
+        }
+    }
 }
 
 // ---- RPC and events ----

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+
+use super::Request;
 
 /// Longest wait that a `Retry-After` is taken at its word for (CLI-06).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
@@ -40,30 +42,39 @@ pub enum AnswerError {
 ///
 /// # Errors
 /// Every status but 200, whatever its body, and a 200 that is not a success as tRPC writes it.
-pub fn decode_answer<T: DeserializeOwned>(
+pub fn decode_answer<R: Request>(
     status: u16,
     retry_after_header: Option<&str>,
     body: &[u8],
     now: u64,
-) -> Result<T, AnswerError> {
+) -> Result<R::Answer, AnswerError> {
     if status != 200 {
         return Err(AnswerError::Refused(refused(status, retry_after_header, body, now)));
     }
     // Borrowed raw text: what the procedure returns is decoded once, straight into its type.
-    #[derive(serde::Deserialize)]
-    struct Success<'a> {
-        #[serde(borrow)]
-        result: Data<'a>,
-    }
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Data<'a> {
         #[serde(borrow)]
         data: &'a RawValue,
     }
-    let success: Success<'_> =
-        serde_json::from_slice(body).map_err(|_| AnswerError::Unreadable("it is not `{\"result\":{\"data\":…}}`"))?;
-    serde_json::from_str(success.result.data.get())
-        .map_err(|_| AnswerError::Unreadable("its data is not what the procedure returns"))
+    // A derived struct would read a list as its members in order: the raw text in between tells one from an object.
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        result: &'a RawValue,
+    }
+    let no_success = || AnswerError::Unreadable("it is not `{\"result\":{\"data\":…}}`");
+    let outer: Outer<'_> = read(b'{', body).ok_or_else(no_success)?;
+    let inner: Data<'_> = read(b'{', outer.result.get().as_bytes()).ok_or_else(no_success)?;
+    let opens = if R::PROCEDURE.answers_with_list() { b'[' } else { b'{' };
+    read(opens, inner.data.get().as_bytes())
+        .ok_or(AnswerError::Unreadable("its data is not what the procedure returns"))
+}
+
+/// Reads JSON that must open with this byte.
+fn read<'a, T: Deserialize<'a>>(opens: u8, text: &'a [u8]) -> Option<T> {
+    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&opens) { serde_json::from_slice(text).ok() } else { None }
 }
 
 fn refused(status: u16, retry_after_header: Option<&str>, body: &[u8], now: u64) -> ApiError {

@@ -101,6 +101,18 @@ impl Procedure {
         format!("{PROCEDURE_PATH}{}", self.name())
     }
 
+    /// Whether its result is a list; the others' are objects.
+    pub const fn answers_with_list(self) -> bool {
+        match self {
+            Self::ListAccessible => true,
+            Self::CreateSession
+            | Self::RenewToken
+            | Self::CreateQuickConnect
+            | Self::RedeemQuickConnect
+            | Self::RegisterDaemon => false,
+        }
+    }
+
     /// What it asks for in `Authorization`.
     pub const fn auth(self) -> Auth {
         match self {

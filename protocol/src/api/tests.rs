@@ -151,7 +151,7 @@ fn api_01_all_of_register_is_read() {
 const NOW: u64 = 1_767_225_600;
 
 fn answer(status: u16, body: &str) -> Result<Session, AnswerError> {
-    decode_answer(status, None, body.as_bytes(), NOW)
+    decode_answer::<CreateSession>(status, None, body.as_bytes(), NOW)
 }
 
 #[test]
@@ -168,10 +168,18 @@ fn cli_05_an_unreadable_200_is_told_apart() {
     for body in ["", "<html></html>", "null", "{}", r#"{"result":{}}"#, error] {
         assert!(matches!(answer(200, body), Err(AnswerError::Unreadable(_))), "{body}");
     }
-    for data in ["null", "{}", r#"{"relayUrl":"ws://x"}"#, r#"{"relayUrl":"ws://x","token":5}"#] {
+    let list = r#"["ws://x","a.b.c"]"#;
+    for data in ["null", "{}", r#"{"relayUrl":"ws://x"}"#, r#"{"relayUrl":"ws://x","token":5}"#, list] {
         let body = format!(r#"{{"result":{{"data":{data}}}}}"#);
         assert!(matches!(answer(200, &body), Err(AnswerError::Unreadable(_))), "{body}");
     }
+    // A list in the place of an object is none, however its members would fit.
+    let good = r#"{"relayUrl":"ws://x","token":"a.b.c"}"#;
+    for body in [format!(r#"[[{good}]]"#), format!(r#"{{"result":[{good}]}}"#), format!(r#"[{{"data":{good}}}]"#)] {
+        assert!(matches!(answer(200, &body), Err(AnswerError::Unreadable(_))), "{body}");
+    }
+    let listed = decode_answer::<ListAccessible>(200, None, br#"{"result":{"data":[]}}"#, NOW);
+    assert_eq!(listed, Ok(Vec::new()));
 }
 
 #[test]
@@ -184,7 +192,7 @@ fn cli_05_every_failure_of_the_table_is_read() {
             message: "why".into(),
             retry_after: Some(Duration::from_secs(2)),
         };
-        let read = decode_answer::<Session>(code.status(), Some("2"), &body, NOW);
+        let read = decode_answer::<CreateSession>(code.status(), Some("2"), &body, NOW);
         assert_eq!(read, Err(AnswerError::Refused(error)));
     }
 }

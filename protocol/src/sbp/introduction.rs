@@ -24,14 +24,16 @@ pub struct Introduction {
 }
 
 /// Why an introduction is refused; the session closes after the Error.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+///
+/// Its words are fixed: what the other side sent is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IntroductionError {
     /// Another protocol or version: Error 1001.
     #[error("this side speaks sideband version 1 only")]
     Unsupported,
     /// Not JSON, a member missing or of the wrong type, an empty peerId: Error 1002.
     #[error("the handshake is malformed: {0}")]
-    Malformed(String),
+    Malformed(&'static str),
 }
 
 impl IntroductionError {
@@ -61,16 +63,21 @@ impl Introduction {
     /// # Errors
     /// See [`IntroductionError`]; another protocol or version goes before anything malformed.
     pub fn parse(json: &[u8]) -> Result<Self, IntroductionError> {
-        let malformed = |error: serde_json::Error| IntroductionError::Malformed(error.to_string());
-        let value: Value = serde_json::from_slice(json).map_err(malformed)?;
+        use IntroductionError::Malformed;
+        // A derived struct would read a list as its members in order; an introduction is an object.
+        let members: Map<String, Value> = serde_json::from_slice(json).map_err(|_| Malformed("not a JSON object"))?;
         let is_other =
-            |member: &str, ours: &str| value.get(member).and_then(Value::as_str).is_some_and(|theirs| theirs != ours);
+            |name: &str, ours: &str| members.get(name).and_then(Value::as_str).is_some_and(|theirs| theirs != ours);
         if is_other("protocol", "sideband") || is_other("version", "1") {
             return Err(IntroductionError::Unsupported);
         }
-        let said: Self = serde_json::from_value(value).map_err(malformed)?;
+        if members.get("caps").is_some_and(Value::is_null) || members.get("metadata").is_some_and(Value::is_null) {
+            return Err(Malformed("caps is a list of text and metadata an object, where they are there"));
+        }
+        let said: Self = serde_json::from_value(Value::Object(members))
+            .map_err(|_| Malformed("a member is missing or has the wrong type"))?;
         if said.peer_id.is_empty() {
-            return Err(IntroductionError::Malformed("peerId is empty".to_owned()));
+            return Err(Malformed("peerId is empty"));
         }
         Ok(said)
     }
