@@ -25,14 +25,15 @@ impl Timeline {
     /// Sleeps until an instant of this time line; for ever if there is none.
     pub async fn sleep_until(&self, at: Option<Instant>) {
         match at {
-            Some(at) => tokio::time::sleep_until(self.origin + at.since_origin()).await,
+            Some(at) => tokio::time::sleep_until(self.to_tokio(at)).await,
             None => std::future::pending().await,
         }
     }
 
-    /// Tokio's instant for one of this time line.
+    /// Tokio's instant for one of this time line; one that lies beyond what clocks count is as good as never, a century on.
     pub fn to_tokio(&self, at: Instant) -> tokio::time::Instant {
-        self.origin + at.since_origin()
+        const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        self.origin + at.since_origin().min(NEVER)
     }
 
     /// Time since the origin.
