@@ -79,8 +79,11 @@ impl Keys {
             // Before asking, so that a fetch which ends meanwhile is not missed.
             let mut fetched = self.fetched.subscribe();
             let next = self.cache().next(&mut lookup, self.timeline.now());
+            if let Next::CheckAndFetch(_) = next {
+                tokio::spawn(self.clone().fetch(base.clone()));
+            }
             match next {
-                Next::Check(keys) => match check(token, &keys, &policy()) {
+                Next::Check(keys) | Next::CheckAndFetch(keys) => match check(token, &keys, &policy()) {
                     Err(Refusal::UnknownKid) => lookup.unknown_kid(),
                     other => return other.map_err(Denied::Token),
                 },

@@ -24,7 +24,8 @@
 //! let now = Instant::ORIGIN; // read the time line anew before each call in a shell
 //! let grant = loop {
 //!     match cache.next(&mut lookup, now) {
-//!         Next::Check(keys) => match check(Some(&token), &keys, &policy) {
+//!         // After `CheckAndFetch` a fetch is started as well.
+//!         Next::Check(keys) | Next::CheckAndFetch(keys) => match check(Some(&token), &keys, &policy) {
 //!             Err(Refusal::UnknownKid) => lookup.unknown_kid(), // and ask the cache again
 //!             other => break other,
 //!         },

@@ -9,10 +9,10 @@
 //! |---|---|
 //! | nothing | the set is fetched; no answer → 503 |
 //! | a set of less than 5 minutes | it is used |
-//! | an older one | it is fetched anew; no answer → the old one goes on being used, and the next try is 10 s later |
+//! | an older one | it is fetched anew; no answer → the old one goes on being used, and the next try is 10 s later; nobody waits for that one |
 //! | a set without the token's `kid` | it is fetched at once, if none was for this reason in the last 10 s, else 503; still without: 401; no answer: 503 |
 //!
-//! Upgrades that come while a fetch is under way wait for it, so there is never more than one.
+//! Upgrades that come while a fetch is under way wait for it if they need what it brings, so there is never more than one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +31,8 @@ pub const STALE_RETRY: Duration = Duration::from_secs(10);
 pub enum Next {
     /// Check the token with this set. If it says `UnknownKid`: [`Lookup::unknown_kid`], and ask again.
     Check(Arc<KeySet>),
+    /// As [`Check`](Self::Check), and fetch the set meanwhile: the last fetch failed, so nobody waits for this one (KEY-03).
+    CheckAndFetch(Arc<KeySet>),
     /// Fetch the set, hand the outcome to the cache, then ask again.
     Fetch,
     /// A fetch is under way: wait until its outcome is handed to the cache, then ask again.
@@ -104,10 +106,16 @@ impl KeyCache {
                 self.start(Fetch::Plain)
             };
         };
-        if self.next_refresh().is_some_and(|at| now >= at) {
+        let due = self.next_refresh().is_some_and(|at| now >= at);
+        let failed_before = self.retry_at.is_some();
+        if due && !failed_before {
             return if self.under_way.is_some() { Next::Wait } else { self.start(Fetch::Plain) };
         }
         lookup.checked = self.generation;
+        if due && self.under_way.is_none() {
+            self.under_way = Some(Fetch::Plain);
+            return Next::CheckAndFetch(keys);
+        }
         Next::Check(keys)
     }
 

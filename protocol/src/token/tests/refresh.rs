@@ -163,7 +163,25 @@ fn key_03_an_old_set_goes_on_being_used_and_is_asked_for_every_10_s() {
     assert_eq!(kid(cache.next(&mut waiting, at(1_002))), "k-1");
     assert_eq!(kid(cache.next(&mut Lookup::default(), at(1_011))), "k-1");
     assert_eq!(cache.next_refresh(), Some(at(1_012)));
-    assert_eq!(cache.next(&mut Lookup::default(), at(1_012)), Next::Fetch);
+    let next = cache.next(&mut Lookup::default(), at(1_012));
+    assert!(matches!(next, Next::CheckAndFetch(_)), "{next:?}");
+    assert_eq!(kid(cache.next(&mut Lookup::default(), at(1_013))), "k-1", "nobody waits for a second failure");
+    cache.fetched(set("k-2"), at(1_014));
+    assert_eq!(kid(cache.next(&mut Lookup::default(), at(1_014))), "k-2");
+    assert_eq!(cache.next(&mut Lookup::default(), at(1_314)), Next::Fetch, "the issuer answers again: its word is awaited");
+}
+
+#[test]
+fn key_03_an_unknown_key_waits_for_the_fetch_that_nobody_else_waits_for() {
+    let mut cache = warm();
+    assert_eq!(cache.next(&mut Lookup::default(), at(400)), Next::Fetch);
+    cache.fetch_failed(at(400));
+    let mut lookup = Lookup::default();
+    assert!(matches!(cache.next(&mut lookup, at(410)), Next::CheckAndFetch(_)));
+    lookup.unknown_kid();
+    assert_eq!(cache.next(&mut lookup, at(410)), Next::Wait);
+    cache.fetched(set("k-2"), at(411));
+    assert_eq!(kid(cache.next(&mut lookup, at(411))), "k-2");
 }
 
 #[test]
