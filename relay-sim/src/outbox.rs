@@ -128,13 +128,18 @@ impl Outbox {
         drop(messages);
     }
 
-    /// Decides how the connection ends; a cut overrides a close, and nothing a cut.
+    /// Decides how the connection ends; a cut overrides a close, and nothing a cut. What clients sent to it and it has not
+    /// taken is theirs no more: they are read again at once, however long the end takes.
     pub(crate) fn end(&self, end: End) {
         let mut queue = self.lock();
         match (queue.end, end) {
             (Some(End::Cut), _) | (Some(End::Close(_)), End::Close(_)) => {}
             (None, _) | (Some(End::Close(_)), End::Cut) => queue.end = Some(end),
         }
+        let tickets: Vec<_> = queue.messages.iter_mut().filter_map(|queued| queued.ticket.take()).collect();
+        drop(queue);
+        // Outside the lock: tickets wake.
+        drop(tickets);
     }
 
     /// How the connection is to end, if that is decided.
@@ -213,6 +218,15 @@ mod tests {
         daemon.push(bytes(60), Some(&client), false).unwrap();
         drop(daemon);
         assert!(client.may_read());
+    }
+
+    #[test]
+    fn rel_12_a_daemon_that_is_replaced_gives_its_clients_their_bytes_back_at_once() {
+        let (client, daemon) = (Outbox::for_client(100, 50), Outbox::for_daemon(100));
+        daemon.push(bytes(60), Some(&client), false).unwrap();
+        daemon.end(End::Close(4001));
+        assert!(client.may_read());
+        assert_eq!(daemon.pop().map(|message| message.len()), Some(60), "it still leaves before the close");
     }
 
     #[test]
