@@ -247,7 +247,6 @@ impl Api {
         &self,
         user: &str,
         input: RegisterDaemon,
-        can_resume: bool,
         about: &mut About,
     ) -> Result<Registered, Failure> {
         let mut daemon = Daemon {
@@ -262,7 +261,7 @@ impl Api {
             let api_key = ApiKey::random(self.entropy().as_mut());
             if self.shared.store.add_daemon(&daemon, Digest::of(api_key.expose()))? {
                 about.daemon = Some(daemon.id.clone());
-                let presence_token = self.presence_token(&daemon, can_resume);
+                let presence_token = self.presence_token(&daemon, false);
                 return Ok(Registered { daemon_id: daemon.id, api_key: api_key.expose().to_owned(), presence_token });
             }
         }

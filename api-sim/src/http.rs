@@ -122,7 +122,7 @@ async fn call(
         Procedure::RegisterDaemon => {
             let user = api.user(credential)?;
             let input = RegisterDaemon::from_value(value)?;
-            success(&api.register_daemon(&user, input, can_resume, about)?)
+            success(&api.register_daemon(&user, input, about)?)
         }
         Procedure::ListAccessible => {
             let user = api.user(credential)?;
