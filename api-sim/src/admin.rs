@@ -16,14 +16,10 @@ use crate::Api;
 
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route("/keys", get(keys).fallback(wrong_method))
-        .route("/keys/rotate", post(rotate).fallback(wrong_method))
-        .route("/accounts", get(accounts).fallback(wrong_method))
+        .route("/keys", get(keys))
+        .route("/keys/rotate", post(rotate))
+        .route("/accounts", get(accounts))
         .with_state(api)
-}
-
-async fn wrong_method() -> Response {
-    error_response(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
 }
 
 async fn keys(State(api): State<Api>) -> Json<Keys> {

@@ -129,8 +129,16 @@ impl fmt::Debug for AdminToken {
 /// loopback, so that a web page cannot come in through a browser on this machine (DNS rebinding). With a token it must
 /// stand in `Authorization: Bearer`, and nothing else is looked at. Needs [`PeerAddr`], which [`serve`](crate::server::serve)
 /// sets; a request without it is refused.
+/// Paths and methods that are not there are answered as errors of `/__sim`, too.
 pub fn guard_admin(admin: Router, token: Option<AdminToken>) -> Router {
-    admin.layer(middleware::from_fn_with_state(Arc::new(token), check))
+    let no_path = || async { error_response(StatusCode::NOT_FOUND, "not_found", "there is no such path") };
+    let no_method = || async {
+        error_response(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
+    };
+    admin
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::new(token), check))
 }
 
 async fn check(State(token): State<Arc<Option<AdminToken>>>, request: Request, next: Next) -> Response {

@@ -5,6 +5,7 @@ use sideband_protocol::wire::ControlCode;
 use sideband_relay_sim::is_upgrade;
 use sideband_sim_kit::{
     admin::{AdminClient, DaemonStatus, SessionStatus},
+    guard::guard_admin,
     server::{ServeOptions, serve},
 };
 
@@ -14,14 +15,18 @@ use crate::support::*;
 async fn admin(env: &Env, server: &Server) -> String {
     let listener = env.network.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let app = axum::Router::new().nest("/__sim", server.relay.admin_router());
+    let app = axum::Router::new().nest("/__sim", guard_admin(server.relay.admin_router(), None));
     tokio::spawn(serve(listener, app, ServeOptions::default(), std::future::pending()));
     format!("http://{addr}/__sim")
 }
 
 async fn post(env: &Env, url: &str) -> (u16, serde_json::Value) {
+    ask(env, http::Method::POST, url).await
+}
+
+async fn ask(env: &Env, method: http::Method, url: &str) -> (u16, serde_json::Value) {
     let request = sideband_env::HttpRequest {
-        method: http::Method::POST,
+        method,
         url: url.parse().unwrap(),
         headers: http::HeaderMap::new(),
         body: bytes::Bytes::new(),
@@ -65,6 +70,18 @@ async fn sockets_can_be_dropped() {
     for nothing in ["daemons/d_2/drop", "sessions/000000000000000a/drop", "sessions/rubbish/drop"] {
         let (status, body) = post(&server.env, &format!("{url}/{nothing}")).await;
         assert_eq!((status, &body["error"]["code"]), (404, &"not_found".into()), "{nothing}");
+    }
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_errors_of_the_admin_api() {
+    let server = start().await;
+    let url = admin(&server.env, &server).await;
+    let drop = format!("{url}/daemons/{DAEMON}/drop");
+    let nothing = format!("{url}/nothing");
+    for (path, status, code) in [(drop, 405, "method_not_allowed"), (nothing, 404, "not_found")] {
+        let answer = ask(&server.env, http::Method::GET, &path).await;
+        assert_eq!((answer.0, &answer.1["error"]["code"]), (status, &code.into()), "{path}");
     }
 }
 
