@@ -6,7 +6,14 @@
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use futures_util::StreamExt as _;
+use http_body_util::{BodyStream, StreamBody};
+use hyper::{
+    Request,
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sideband_env::{BoxStream, Listener};
 use tokio::{sync::watch, task::JoinSet, time};
@@ -23,6 +30,8 @@ pub struct ServeOptions {
     pub date_header: bool,
     /// How long a request's header may take; 10 s by default. Long ones let idle clients hold connections.
     pub header_timeout: Duration,
+    /// How long a request's body may take, from its header on; 10 s by default. Long ones let slow clients hold connections.
+    pub body_timeout: Duration,
     /// Most HTTP connections at once, upgraded ones not counted; 4,096 by default. Beyond it new ones wait in the
     /// listener's backlog until one ends.
     pub max_connections: usize,
@@ -36,6 +45,7 @@ impl Default for ServeOptions {
         Self {
             date_header: true,
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
             max_connections: 4_096,
             shutdown_grace: Duration::from_secs(2),
         }
@@ -101,7 +111,7 @@ async fn serve_connection(
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddr(from));
-        app.clone().oneshot(request.map(Body::new))
+        app.clone().oneshot(request.map(|body| limited(body, options.body_timeout)))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -121,6 +131,29 @@ async fn serve_connection(
     if let Err(error) = outcome {
         debug!(%error, "an HTTP connection broke");
     }
+}
+
+/// A body that breaks off when its time is over. One that is empty needs no timer.
+fn limited(body: Incoming, limit: Duration) -> Body {
+    if body.is_end_stream() {
+        return Body::empty();
+    }
+    let frames = futures_util::stream::unfold(
+        (BodyStream::new(body), Box::pin(time::sleep(limit)), false),
+        |(mut body, mut over, broke)| async move {
+            if broke {
+                return None;
+            }
+            let frame = tokio::select! {
+                biased;
+                () = over.as_mut() => Some(Err("the body took too long".into())),
+                frame = body.next() => frame.map(|frame| frame.map_err(axum::BoxError::from)),
+            }?;
+            let broke = frame.is_err();
+            Some((frame, (body, over, broke)))
+        },
+    );
+    Body::new(StreamBody::new(frames))
 }
 
 #[cfg(test)]
@@ -237,6 +270,21 @@ mod tests {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
         assert!(!rest.starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_takes_too_long_breaks_off() {
+        let read = |body: axum::body::Bytes| async move { format!("{} bytes!", body.len()) };
+        let options = ServeOptions { body_timeout: Duration::from_millis(20), ..ServeOptions::default() };
+        let server = start(Router::new().route("/", axum::routing::post(read)), options);
+        let mut stream = server.connect().await;
+        stream.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&rest));
+        let mut stream = server.connect().await;
+        stream.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nabcd").await.unwrap();
+        assert!(answer(&mut stream).await.ends_with("4 bytes!"));
     }
 
     #[tokio::test]
