@@ -63,10 +63,9 @@ pub(crate) async fn prove(env: &Env, local: &str, token: Option<AdminToken>, rel
     };
     let proven = tokio::time::timeout(DEADLINE, proof).await;
     let proven = proven.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", DEADLINE.as_secs())));
-    proven.with_context(|| format!("{local} listens but does not answer as it should")).map_err(|error| {
-        Failure::cannot_run(error)
-            .hint("check HTTP_PROXY and NO_PROXY: requests to this machine must not go through a proxy")
-    })
+    proven
+        .with_context(|| format!("{local} listens but does not answer as it should"))
+        .map_err(Failure::cannot_run)
 }
 
 /// An upgrade without a token is answered: with 401 (TOK-01).

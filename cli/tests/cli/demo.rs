@@ -1,6 +1,17 @@
 //! `demo`.
 
-use crate::support::run;
+use crate::support::{command, finish, run};
+
+/// A proxy of the environment is for the rest of the world: nothing of this machine goes through it.
+#[tokio::test]
+async fn no_proxy_of_the_environment_is_in_the_way() {
+    let mut demo = command(&["demo", "-q"]);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy"] {
+        demo.env(name, "http://127.0.0.1:9");
+    }
+    let ended = finish(demo).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
 
 #[tokio::test]
 async fn every_step_of_the_demo_is_seen() {

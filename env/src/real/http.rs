@@ -2,12 +2,18 @@
 
 use bytes::{Bytes, BytesMut};
 use rustls::ClientConfig;
+use url::{Host, Url};
 
 use super::TlsError;
 use crate::{BoxFuture, HttpClient, HttpError, HttpRequest, HttpResponse};
 
-/// HTTP by reqwest. Follows no redirect, keeps no cookie, uses no proxy of the environment for loopback.
-pub struct ReqwestClient(reqwest::Client);
+/// HTTP by reqwest. Follows no redirect, keeps no cookie. A proxy of the environment is used, but never for loopback.
+pub struct ReqwestClient {
+    /// For the rest of the world: with the environment's proxy, if it names one.
+    outside: reqwest::Client,
+    /// For this machine: no proxy can reach its loopback.
+    loopback: reqwest::Client,
+}
 
 impl ReqwestClient {
     /// A client that speaks TLS as configured.
@@ -15,12 +21,29 @@ impl ReqwestClient {
     /// # Errors
     /// The library refuses the configuration.
     pub fn new(tls: &ClientConfig) -> Result<Self, TlsError> {
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map(Self)
-            .map_err(|e| TlsError::Setup(e.to_string()))
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(reqwest::redirect::Policy::none())
+        };
+        let setup = |e: reqwest::Error| TlsError::Setup(e.to_string());
+        Ok(Self {
+            outside: builder().build().map_err(setup)?,
+            loopback: builder().no_proxy().build().map_err(setup)?,
+        })
+    }
+
+    fn client(&self, url: &Url) -> &reqwest::Client {
+        let loopback = match url.host() {
+            Some(Host::Domain(name)) => {
+                let name = name.trim_end_matches('.');
+                name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+            }
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        if loopback { &self.loopback } else { &self.outside }
     }
 }
 
@@ -45,7 +68,7 @@ impl HttpClient for ReqwestClient {
         Box::pin(async move {
             let max = request.max_answer;
             let mut answer = self
-                .0
+                .client(&request.url)
                 .request(request.method, request.url)
                 .headers(request.headers)
                 .body(request.body)
