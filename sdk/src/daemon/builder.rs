@@ -1,0 +1,321 @@
+//! How a daemon is made.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use sideband_env::{BoxFuture, Env};
+use sideband_protocol::{
+    client::{ConnectionPolicy, RpcPolicy},
+    crypto::Identity,
+    daemon::{Daemon as Machine, DaemonConfig, DaemonRetryPolicy},
+    quirks::{Quirk, Quirks},
+};
+use tokio::sync::{broadcast, watch};
+use zeroize::Zeroizing;
+
+use super::{
+    Connection, Server,
+    host::DaemonHost,
+    server::{Access, Owner, Status},
+};
+use crate::{
+    Error, HandlerError,
+    api::ApiUrl,
+    client::default_env,
+    driver::{Shared, drive},
+    error::argument,
+    hub::{Handler, Handlers, MethodInfo},
+    identity::StoreError,
+    peer::{Context, check_method, erase, taken},
+    service::Service,
+    socket,
+};
+
+/// Events in a daemon's life that a slow reader may be behind by.
+const LIFECYCLE: usize = 1_024;
+
+pub(super) type OnConnection = Arc<dyn Fn(Connection) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+
+/// How a daemon is made.
+#[must_use = "a builder does nothing until listen()"]
+pub struct Daemon {
+    api: ApiUrl,
+    relay: String,
+    api_key: Zeroizing<String>,
+    daemon_id: Option<String>,
+    identity: Option<Identity>,
+    resume: bool,
+    retry: DaemonRetryPolicy,
+    connection: ConnectionPolicy,
+    rpc: RpcPolicy,
+    handlers: Arc<Handlers>,
+    handler_timeout: Option<Duration>,
+    receipts: bool,
+    max_sessions: Option<usize>,
+    on_connection: Option<OnConnection>,
+    env: Option<Env>,
+    quirks: Quirks,
+}
+
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon").field("relay", &self.relay).finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// A daemon on this control plane and relay, by its API key `sbnd_dak_…`.
+    ///
+    /// # Errors
+    /// A bad URL, or a key that cannot be one.
+    pub fn new(api_url: &str, relay_url: &str, api_key: impl Into<String>) -> Result<Self, Error> {
+        let api_key = Zeroizing::new(api_key.into());
+        if api_key.is_empty() || !api_key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(argument("the API key", "it is empty or has characters that no key has"));
+        }
+        socket::relay_url(relay_url).map_err(|reason| argument("the relay URL", reason))?;
+        Ok(Self {
+            api: ApiUrl::parse(api_url)?,
+            relay: relay_url.to_owned(),
+            api_key,
+            daemon_id: None,
+            identity: None,
+            resume: true,
+            retry: DaemonRetryPolicy::default(),
+            connection: ConnectionPolicy::default(),
+            rpc: RpcPolicy::default(),
+            handlers: Arc::default(),
+            handler_timeout: None,
+            receipts: false,
+            max_sessions: None,
+            on_connection: None,
+            env: None,
+            quirks: Quirks::NONE,
+        })
+    }
+
+    /// Requires that the key belongs to this daemon (DMN-02).
+    pub fn daemon_id(mut self, id: impl Into<String>) -> Self {
+        self.daemon_id = Some(id.into());
+        self
+    }
+
+    /// The identity key, by which clients know the daemon again. Default: a new one, which no client has pinned.
+    /// See [`load_or_create`](crate::identity::load_or_create).
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Asks that sessions survive the loss of the relay socket (DMN-11). Default yes.
+    pub fn resumable(mut self, yes: bool) -> Self {
+        self.resume = yes;
+        self
+    }
+
+    /// Retries (DMN-04).
+    pub fn retry(mut self, policy: DaemonRetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Time limits of attempts and handshakes, and keepalive (CLI-07, CRY-11, DMN-13).
+    pub fn connection(mut self, policy: ConnectionPolicy) -> Self {
+        self.connection = policy;
+        self
+    }
+
+    /// Time limits of calls that the daemon makes (RPC-05).
+    pub fn rpc(mut self, policy: RpcPolicy) -> Self {
+        self.rpc = policy;
+        self
+    }
+
+    /// How long a handler may take before its call is answered E 1103. Default: any time (RPC-02).
+    pub fn handler_timeout(mut self, limit: Duration) -> Self {
+        self.handler_timeout = Some(limit);
+        self
+    }
+
+    /// Confirms each message of a client, for who asks with [`Peer::send_confirmed`]. Default no (SBP-05).
+    pub fn receipts(mut self, yes: bool) -> Self {
+        self.receipts = yes;
+        self
+    }
+
+    /// Most sessions at a time; further ones are refused with Signal(close, policy). Default 4,096.
+    pub fn max_sessions(mut self, most: usize) -> Self {
+        self.max_sessions = Some(most);
+        self
+    }
+
+    /// Another world than the real one: a clock, randomness, a network.
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
+        self
+    }
+
+    /// Is wrong on purpose, so that a test can be shown to fail. Never in production.
+    #[doc(hidden)]
+    pub fn danger_quirks(mut self, quirks: Quirks) -> Self {
+        self.quirks = quirks;
+        self
+    }
+
+    /// What a method says of itself to who asks `$sideband/rpc.describe`, once [`introspection`](Self::introspection) is on (RPC-08).
+    pub fn describe(self, method: &str, info: MethodInfo) -> Self {
+        self.handlers.describe(method.to_owned(), info);
+        self
+    }
+
+    /// Answers every method of a typed service; see [`service!`](macro@crate::service).
+    ///
+    /// # Errors
+    /// One of its methods has a handler already (RPC-07).
+    pub fn serve(self, service: impl Service) -> Result<Self, Error> {
+        for (method, handler) in service.into_handlers() {
+            check_method(method)?;
+            if !self.handlers.add(method.to_owned(), handler.0) {
+                return Err(taken(method));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Answers a method for every connection. Each call runs in a task of its own.
+    ///
+    /// # Errors
+    /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
+    pub fn handle<P, R, E, F, Fut>(self, method: &str, handler: F) -> Result<Self, Error>
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<HandlerError>,
+        F: Fn(P, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        check_method(method)?;
+        self.add(method, erase(handler))
+    }
+
+    /// Answers the platform's methods: `$sideband/rpc.list` with the names of all methods, `$sideband/rpc.describe` with what
+    /// each says of itself (RPC-08).
+    ///
+    /// # Errors
+    /// They are answered already.
+    pub fn introspection(self) -> Result<Self, Error> {
+        let (list, describe) = (Arc::downgrade(&self.handlers), Arc::downgrade(&self.handlers));
+        self.platform("rpc.list", move |_: serde::de::IgnoredAny, _| {
+            let methods = list.upgrade().map(|handlers| handlers.names()).unwrap_or_default();
+            async move { Ok::<_, HandlerError>(serde_json::json!({ "methods": methods })) }
+        })?
+        .platform("rpc.describe", move |_: serde::de::IgnoredAny, _| {
+            let methods = describe.upgrade().map(|handlers| handlers.described()).unwrap_or_default();
+            async move { Ok::<_, HandlerError>(methods) }
+        })
+    }
+
+    /// Answers a method of the platform, `$sideband/NAME`; for those who build platforms (RPC-08).
+    ///
+    /// # Errors
+    /// It is answered already.
+    pub fn platform<P, R, E, F, Fut>(self, name: &str, handler: F) -> Result<Self, Error>
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<HandlerError>,
+        F: Fn(P, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.add(&format!("$sideband/{name}"), erase(handler))
+    }
+
+    fn add(self, method: &str, handler: Handler) -> Result<Self, Error> {
+        if self.handlers.add(method.to_owned(), handler) { Ok(self) } else { Err(taken(method)) }
+    }
+
+    /// Runs for each session once it stands; its failure or panic ends that session only (DMN-15). It is stopped when the session is over.
+    pub fn on_connection<F, Fut, E>(mut self, handler: F) -> Self
+    where
+        F: Fn(Connection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<StoreError>,
+    {
+        self.on_connection = Some(Arc::new(move |connection| {
+            let run = handler(connection);
+            Box::pin(async move { run.await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    /// Connects, and resolves once the relay socket stands for the first time (DMN-01). Dropping the future before that cancels (DMN-05).
+    ///
+    /// # Errors
+    /// What trying again cannot help: a refused key, another daemon's key, a server that is no Sideband API.
+    pub async fn listen(self) -> Result<Server, Error> {
+        let quirks = self.quirks;
+        let server = self.start()?;
+        if !quirks.has(Quirk::ListenReturnsEarly) {
+            server.when_online().await?;
+        }
+        Ok(server)
+    }
+
+    /// Starts connecting in a task of its own and returns at once, so that [`Server::events`] shows attempts that fail before
+    /// the relay socket stands for the first time; [`Server::when_online`] waits for that.
+    ///
+    /// # Errors
+    /// The world cannot be set up.
+    pub fn start(self) -> Result<Server, Error> {
+        let env = match self.env {
+            Some(env) => env,
+            None => default_env()?,
+        };
+        let mut entropy = env.entropy.entropy();
+        let identity = self.identity.unwrap_or_else(|| Identity::generate(&mut *entropy));
+        let fingerprint = identity.public().fingerprint();
+        let mut config = DaemonConfig::new(identity);
+        config.daemon_id = self.daemon_id;
+        config.retry = self.retry;
+        config.connection = self.connection;
+        config.rpc = self.rpc;
+        config.receipts = self.receipts;
+        config.quirks = self.quirks;
+        if let Some(most) = self.max_sessions {
+            config.max_sessions = most;
+        }
+        let shared = Arc::new(Shared::new(Machine::new(config, env.entropy.entropy())));
+        let (lifecycle, _) = broadcast::channel(LIFECYCLE);
+        let (status, _) = watch::channel(Status::Starting);
+        let (finished, _) = watch::channel(false);
+        let connections = Arc::new(Mutex::new(BTreeMap::new()));
+        let access =
+            Arc::new(Access { env, api: self.api, relay: self.relay, api_key: self.api_key, resume: self.resume });
+        let host = DaemonHost {
+            access: access.clone(),
+            entropy,
+            shared: shared.clone(),
+            handlers: self.handlers,
+            handler_timeout: self.handler_timeout,
+            quirks: self.quirks,
+            on_connection: self.on_connection,
+            connections: connections.clone(),
+            lifecycle: lifecycle.clone(),
+            status: status.clone(),
+        };
+        shared.with(|machine, now| machine.start(now));
+        let (driven, task) = (shared.clone(), finished.clone());
+        tokio::spawn(async move {
+            drive(driven, host).await;
+            task.send_replace(true);
+        });
+        // Dropping it from here on closes the machine.
+        Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, status, finished })))
+    }
+}

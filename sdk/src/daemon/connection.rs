@@ -1,0 +1,103 @@
+//! One session of a daemon.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use bytes::Bytes;
+use sideband_env::BoxFuture;
+use sideband_protocol::{
+    SessionId,
+    client::CallLimits,
+    daemon::{Daemon as Machine, SessionState},
+    event::EventName,
+    peer::{Answer, CallError, CallId},
+    sbp::FrameId,
+};
+use tokio::sync::watch;
+
+use crate::{
+    driver::Shared,
+    peer::{Peer, PeerCore},
+};
+
+/// One session of a daemon. It is a [`Peer`]: calls, events and handlers stand there. Cheap to clone; holding one keeps nothing open.
+#[derive(Clone)]
+pub struct Connection {
+    pub(super) peer: Peer,
+    pub(super) session: SessionId,
+    pub(super) peer_id: Arc<str>,
+    pub(super) shared: Arc<Shared<Machine>>,
+    pub(super) over: watch::Receiver<bool>,
+    pub(super) end: Arc<watch::Sender<bool>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl Deref for Connection {
+    type Target = Peer;
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl Connection {
+    /// The session's id.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// What the client calls itself; new for each of its attempts, and not proven.
+    pub fn peer_id(&self) -> &str {
+        &self.peer_id
+    }
+
+    /// Where the session is; `None` once it is over.
+    pub fn state(&self) -> Option<SessionState> {
+        let find = |machine: &Machine| machine.sessions().find(|(id, _)| *id == self.session);
+        self.shared.look(find).map(|(_, state)| state)
+    }
+
+    /// Waits until the session is over.
+    pub async fn closed(&self) {
+        // An error would mean that it is over.
+        let _ = self.over.clone().wait_for(|over| *over).await;
+    }
+
+    /// Ends the session: SBP Close, then Signal(close) (SBP-07, DMN-15). Others go on.
+    pub fn close(&self) {
+        self.shared.with(|machine, _| machine.close_session(self.session));
+    }
+}
+
+/// One session's way to the machine.
+pub(super) struct SessionCore {
+    pub(super) shared: Arc<Shared<Machine>>,
+    pub(super) session: SessionId,
+}
+
+impl PeerCore for SessionCore {
+    fn call(&self, call: CallId, method: &str, params: Option<Bytes>, limits: CallLimits) -> Result<(), CallError> {
+        self.shared.with(|machine, now| machine.call(self.session, call, method, params, limits, now))
+    }
+    fn cancel(&self, call: CallId) {
+        self.shared.with(|machine, _| machine.cancel(self.session, call));
+    }
+    fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
+        self.shared.with(|machine, _| machine.emit(self.session, name, data))
+    }
+    fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError> {
+        self.shared.with(|machine, _| machine.send_app(self.session, subject, &data))
+    }
+    fn respond(&self, cid: FrameId, answer: Answer) {
+        self.shared.with(|machine, _| machine.respond(self.session, cid, answer));
+    }
+    fn release(&self, size: usize) {
+        self.shared.with(|machine, _| machine.release(self.session, size));
+    }
+    fn writable(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.writable())
+    }
+}

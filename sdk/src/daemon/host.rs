@@ -1,0 +1,171 @@
+//! What a daemon does for its machine: tokens, dials, sessions and what its user is told.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use sideband_protocol::{
+    Entropy, SessionId,
+    api::RenewToken,
+    daemon::{Daemon as Machine, Done, Job, Report},
+    failure::Cause,
+    quirks::{Quirk, Quirks},
+    wire::Reason,
+};
+use tokio::sync::{broadcast, watch};
+use zeroize::Zeroizing;
+
+use super::{
+    Connection, ServerEvent,
+    builder::OnConnection,
+    connection::SessionCore,
+    server::{Access, Connections, Status},
+};
+use crate::{
+    api,
+    client::fork,
+    counters::{self, Role},
+    driver::{Host, JobFuture, Shared, boxed},
+    hub::{Handlers, Hub, lock, panic_text},
+    peer::Peer,
+    socket,
+};
+
+pub(super) struct DaemonHost {
+    pub(super) access: Arc<Access>,
+    pub(super) entropy: Box<dyn Entropy>,
+    pub(super) shared: Arc<Shared<Machine>>,
+    pub(super) handlers: Arc<Handlers>,
+    pub(super) handler_timeout: Option<Duration>,
+    pub(super) quirks: Quirks,
+    pub(super) on_connection: Option<OnConnection>,
+    pub(super) connections: Connections,
+    pub(super) lifecycle: broadcast::Sender<ServerEvent>,
+    pub(super) status: watch::Sender<Status>,
+}
+
+impl DaemonHost {
+    fn tell(&self, event: ServerEvent) {
+        // Nobody listening is fine.
+        let _ = self.lifecycle.send(event);
+    }
+
+    fn opened(&self, session: SessionId, peer_id: &str) {
+        let core = Arc::new(SessionCore { shared: self.shared.clone(), session });
+        let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout, self.quirks));
+        let (end, over) = watch::channel(false);
+        let connection = Connection {
+            peer: Peer::new(core, hub.clone()),
+            session,
+            peer_id: peer_id.into(),
+            shared: self.shared.clone(),
+            over,
+            end: Arc::new(end),
+        };
+        lock(&self.connections).insert(session, connection.clone());
+        if let Some(handler) = &self.on_connection {
+            let (handler, shared, quirks) = (handler.clone(), self.shared.clone(), self.quirks);
+            hub.spawn(async move {
+                let run = AssertUnwindSafe(async { handler(connection).await });
+                let failed = match run.catch_unwind().await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) if quirks.has(Quirk::MissesHandlerPanics) => return,
+                    Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
+                };
+                // DMN-15
+                tracing::error!(target: "sideband::daemon", %session, error = %failed, "a connection handler failed");
+                if !quirks.has(Quirk::KeepsSessionOfFailedHandler) {
+                    shared.with(|machine, _| machine.end_session(session, Cause::HandlerFailed(failed), Reason::Error));
+                }
+            });
+        }
+        self.tell(ServerEvent::Opened(session));
+    }
+
+    fn closed(&self, session: SessionId) {
+        let connection = lock(&self.connections).remove(&session);
+        if let Some(connection) = connection {
+            connection.end.send_replace(true);
+            connection.peer.hub().end();
+        }
+    }
+}
+
+impl Host<Machine> for DaemonHost {
+    fn start(&mut self, job: Job) -> JobFuture<Machine> {
+        let access = self.access.clone();
+        match job {
+            Job::RenewToken => {
+                counters::attempt(Role::Daemon);
+                boxed(async move {
+                    let result = api::call(&access.env, &access.api, &RenewToken, access.credential()).await;
+                    (Done::Token(result.map(|answer| answer.presence_token)), None)
+                })
+            }
+            Job::Dial(token) => {
+                let token = Zeroizing::new(token);
+                let mut entropy = fork(&mut *self.entropy);
+                boxed(async move {
+                    match socket::dial(&access.env, &access.relay, &token, &mut *entropy).await {
+                        Ok(socket) => (Done::Dialled(Ok(())), Some(Box::new(socket))),
+                        Err(cause) => (Done::Dialled(Err(cause)), None),
+                    }
+                })
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Online { daemon_id, first } => {
+                tracing::info!(target: "sideband::daemon", %daemon_id, first, "online");
+                self.status.send_replace(Status::Online);
+                self.tell(ServerEvent::Online);
+            }
+            Report::Offline(cause) => {
+                tracing::info!(target: "sideband::daemon", %cause, "offline");
+                self.tell(ServerEvent::Offline(cause));
+            }
+            Report::Retrying { retry, delay, cause } => {
+                counters::reconnect(Role::Daemon);
+                tracing::info!(target: "sideband::daemon", retry, ?delay, %cause, "retrying");
+                self.tell(ServerEvent::Retrying { retry, delay, cause });
+            }
+            Report::Opened { session, introduction } => {
+                counters::session(Role::Daemon);
+                tracing::info!(target: "sideband::daemon", %session, "session opened");
+                self.opened(session, &introduction.peer_id);
+            }
+            Report::Paused(session) => self.tell(ServerEvent::Paused(session)),
+            Report::Resumed(session) => {
+                counters::resumed(Role::Daemon);
+                self.tell(ServerEvent::Resumed(session));
+            }
+            Report::Closed { session, cause } => {
+                tracing::info!(target: "sideband::daemon", %session, %cause, "session closed");
+                self.closed(session);
+                self.tell(ServerEvent::Closed { session, cause });
+            }
+            Report::Refused { session, cause } => {
+                tracing::info!(target: "sideband::daemon", %session, %cause, "session refused");
+                self.tell(ServerEvent::Refused { session, cause });
+            }
+            Report::Delivery { session, delivery } => {
+                counters::delivery(&delivery);
+                let peer = lock(&self.connections).get(&session).map(|connection| connection.peer.clone());
+                if let Some(peer) = peer {
+                    peer.hub().deliver(delivery, &peer);
+                }
+            }
+            Report::RateLimited => self.tell(ServerEvent::RateLimited),
+            Report::Ended(cause) => {
+                tracing::info!(target: "sideband::daemon", %cause, "ended");
+                for session in lock(&self.connections).keys().copied().collect::<Vec<_>>() {
+                    self.closed(session);
+                }
+                self.tell(ServerEvent::Ended(cause.clone()));
+                self.status.send_replace(Status::Ended(cause));
+            }
+        }
+    }
+}

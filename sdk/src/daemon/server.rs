@@ -1,0 +1,174 @@
+//! A daemon that listens.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use sideband_env::Env;
+use sideband_protocol::{
+    SessionId, api::CreateQuickConnect, client::ConnectionPolicy, crypto::Fingerprint, daemon::Daemon as Machine,
+    event::EventName, failure::Cause, peer::CallError,
+};
+use tokio::sync::{broadcast, watch};
+use zeroize::Zeroizing;
+
+use super::{Connection, QuickConnectCode, ServerEvent, ServerEvents};
+use crate::{
+    Error,
+    api::{self, ApiUrl, Credential},
+    driver::Shared,
+    hub::lock,
+};
+
+/// What it takes to reach the control plane and the relay.
+pub(super) struct Access {
+    pub(super) env: Env,
+    pub(super) api: ApiUrl,
+    pub(super) relay: String,
+    pub(super) api_key: Zeroizing<String>,
+    pub(super) resume: bool,
+}
+
+impl Access {
+    pub(super) fn credential(&self) -> Credential<'_> {
+        Credential { bearer: Some(&self.api_key), resume: self.resume }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Status {
+    Starting,
+    /// It was online once.
+    Online,
+    Ended(Cause),
+}
+
+pub(super) type Connections = Arc<Mutex<BTreeMap<SessionId, Connection>>>;
+
+pub(super) struct Owner {
+    pub(super) shared: Arc<Shared<Machine>>,
+    pub(super) access: Arc<Access>,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) connections: Connections,
+    pub(super) lifecycle: broadcast::Sender<ServerEvent>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) finished: watch::Sender<bool>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.with(|machine, _| machine.close());
+    }
+}
+
+/// A daemon that listens. Cheap to clone; when the last clone is dropped it closes.
+#[derive(Clone)]
+pub struct Server(pub(super) Arc<Owner>);
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("daemon_id", &self.daemon_id()).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// The daemon's id (DMN-02, DMN-14).
+    pub fn daemon_id(&self) -> String {
+        self.0.shared.look(|machine| machine.daemon_id().to_owned())
+    }
+
+    /// The relay's URL (DMN-14).
+    pub fn relay_url(&self) -> &str {
+        &self.0.access.relay
+    }
+
+    /// The fingerprint that clients see.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint
+    }
+
+    /// Waits until the relay socket stands for the first time (DMN-01); returns at once later.
+    ///
+    /// # Errors
+    /// The daemon has ended, and why.
+    pub async fn when_online(&self) -> Result<(), Error> {
+        let mut status = self.0.status.subscribe();
+        let first = status.wait_for(|status| !matches!(status, Status::Starting)).await.map(|status| status.clone());
+        match first {
+            Ok(Status::Ended(cause)) => Err(Error::Failed(cause)),
+            Ok(Status::Starting | Status::Online) => Ok(()),
+            Err(_) => Err(Error::Failed(Cause::Closed)),
+        }
+    }
+
+    /// Whether the relay socket stands now.
+    pub fn is_online(&self) -> bool {
+        self.0.shared.look(Machine::is_online)
+    }
+
+    /// The sessions that stand or are paused, in the order of their ids (DMN-14).
+    pub fn connections(&self) -> Vec<Connection> {
+        lock(&self.0.connections).values().cloned().collect()
+    }
+
+    /// Everything that happens from now on, in order.
+    pub fn events(&self) -> ServerEvents {
+        ServerEvents(self.0.lifecycle.subscribe())
+    }
+
+    /// Sends an event to every session; how many took it. Paused ones get it when they go on.
+    ///
+    /// # Errors
+    /// A bad name, data that do not become JSON, or too large for one frame.
+    pub async fn broadcast<D: Serialize>(&self, name: &str, data: D) -> Result<usize, Error> {
+        let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
+        let data = serde_json::to_vec(&data).map_err(|e| Error::Json { what: "params", reason: e.to_string() })?;
+        let data = Bytes::from(data);
+        self.0.shared.writable().await;
+        let mut taken = 0;
+        for connection in self.connections() {
+            match self.0.shared.with(|machine, _| machine.emit(connection.session, &name, Some(data.clone()))) {
+                Ok(()) => taken += 1,
+                Err(error @ CallError::MessageTooLarge { .. }) => return Err(error.into()),
+                // It ended just now.
+                Err(_) => {}
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Makes a Quick Connect code; `ttl` is 30 s to an hour, 5 minutes if none is given (DMN-14).
+    ///
+    /// # Errors
+    /// The API refused or could not be reached.
+    pub async fn create_quick_connect(&self, ttl: Option<Duration>) -> Result<QuickConnectCode, Error> {
+        let access = &self.0.access;
+        let request = CreateQuickConnect { ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+        let call = api::call(&access.env, &access.api, &request, access.credential());
+        // CLI-07
+        let answer = tokio::time::timeout(ConnectionPolicy::default().api_timeout, call).await;
+        let made = answer.map_err(|_| Error::Failed(Cause::ApiTimeout))?.map_err(Error::Failed)?;
+        Ok(QuickConnectCode { code: made.code, url: made.url, expires_at: made.expires_at })
+    }
+
+    /// Waits until the daemon has ended, and says why: [`Cause::Closed`] if by [`close`](Self::close).
+    pub async fn ended(&self) -> Cause {
+        let mut status = self.0.status.subscribe();
+        match status.wait_for(|status| matches!(status, Status::Ended(_))).await.as_deref() {
+            Ok(Status::Ended(cause)) => cause.clone(),
+            Ok(Status::Starting | Status::Online) | Err(_) => Cause::Closed,
+        }
+    }
+
+    /// Says goodbye to every session and to the relay, and ends (DMN-16). Closing twice is fine.
+    pub async fn close(&self) {
+        self.0.shared.with(|machine, _| machine.close());
+        // An error would mean that the driver is gone.
+        let _ = self.0.finished.subscribe().wait_for(|finished| *finished).await;
+    }
+}
