@@ -52,10 +52,14 @@ impl IdentityStore for MemoryStore {
 }
 
 /// Pins in a JSON file of mode 0600, replaced atomically (TRU-06). A damaged file is an error that names it, never an empty store.
+///
+/// The file is read anew each time and locked while it is replaced, so that several processes can share it: none forgets what
+/// another has pinned.
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
-    pins: Mutex<BTreeMap<String, IdentityKey>>,
+    /// One at a time in this process; between processes the lock file decides.
+    writing: Mutex<()>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -65,54 +69,68 @@ struct PinFile {
     pins: BTreeMap<String, String>,
 }
 
+type Pins = BTreeMap<String, IdentityKey>;
+
+/// A file that is not there holds no pins.
+fn read_pins(path: &Path) -> Result<Pins, String> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pins::new()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let file: PinFile = serde_json::from_slice(&text)
+        .map_err(|error| format!("damaged: {error}; restore it, or remove it to trust anew"))?;
+    if file.version != 1 {
+        return Err(format!("version {} is not known; it is of a newer release", file.version));
+    }
+    let read = |(daemon, key): (String, String)| match IdentityKey::from_base64url(&key) {
+        Some(key) => Ok((daemon, key)),
+        None => Err(format!("damaged: the key of {daemon} is not 32 bytes in base64url")),
+    };
+    file.pins.into_iter().map(read).collect()
+}
+
 impl FileStore {
     /// Opens a store; a file that is not there is an empty one, and is made when the first pin is written.
     ///
     /// # Errors
     /// The file cannot be read or is damaged. It is left as it is.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        let damaged = |reason: String| argument("the pin file", format!("{}: {reason}", path.display()));
-        let pins = match fs::read(&path) {
-            Ok(text) => {
-                let file: PinFile = serde_json::from_slice(&text).map_err(|e| damaged(format!("damaged: {e}")))?;
-                if file.version != 1 {
-                    return Err(damaged(format!("version {} is not known", file.version)));
-                }
-                let read = |(daemon, key): (String, String)| match IdentityKey::from_base64url(&key) {
-                    Some(key) => Ok((daemon, key)),
-                    None => Err(damaged(format!("damaged: the key of {daemon} is not 32 bytes in base64url"))),
-                };
-                file.pins.into_iter().map(read).collect::<Result<_, _>>()?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(damaged(error.to_string())),
-        };
-        Ok(Self { path, pins: Mutex::new(pins) })
+        let store = Self { path: path.into(), writing: Mutex::new(()) };
+        read_pins(&store.path).map_err(|reason| argument("the pin file", store.named(reason)))?;
+        Ok(store)
+    }
+
+    fn named(&self, reason: impl std::fmt::Display) -> String {
+        format!("{}: {reason}", self.path.display())
+    }
+
+    fn pin(&self, daemon_id: &str, key: IdentityKey) -> Result<(), String> {
+        let _one_at_a_time = lock(&self.writing);
+        let lock_path = beside(&self.path, "lock");
+        let lock_file = private(fs::OpenOptions::new().write(true).create(true).truncate(false))
+            .open(&lock_path)
+            .map_err(|error| format!("{}: {error}", lock_path.display()))?;
+        // Released when the file is closed, whatever happens. Held for one small write only.
+        lock_file.lock().map_err(|error| format!("{}: {error}", lock_path.display()))?;
+        let mut pins = read_pins(&self.path)?;
+        pins.insert(daemon_id.to_owned(), key);
+        let pins = pins.iter().map(|(daemon, key)| (daemon.clone(), key.to_base64url())).collect();
+        let text = serde_json::to_vec_pretty(&PinFile { version: 1, pins }).map_err(|error| error.to_string())?;
+        replace(&self.path, &text).map_err(|error| error.to_string())
     }
 }
 
 impl IdentityStore for FileStore {
+    // Small local files, read and written in place: this also works where no thread pool may be used.
     fn load<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<Option<IdentityKey>, StoreError>> {
-        let pin = lock(&self.pins).get(daemon_id).copied();
-        Box::pin(async move { Ok(pin) })
+        let pins = read_pins(&self.path).map_err(|reason| self.named(reason));
+        Box::pin(async move { Ok(pins?.get(daemon_id).copied()) })
     }
 
     fn store<'a>(&'a self, daemon_id: &'a str, key: IdentityKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut pins = lock(&self.pins);
-            let mut next = pins.clone();
-            next.insert(daemon_id.to_owned(), key);
-            let file = PinFile {
-                version: 1,
-                pins: next.iter().map(|(daemon, key)| (daemon.clone(), key.to_base64url())).collect(),
-            };
-            let text = serde_json::to_vec_pretty(&file)?;
-            // A small local file; written in place so that it also works where no thread pool may be used.
-            replace(&self.path, &text).map_err(|e| format!("{}: {e}", self.path.display()))?;
-            *pins = next;
-            Ok(())
-        })
+        let pinned = self.pin(daemon_id, key).map_err(|reason| self.named(reason));
+        Box::pin(async move { Ok(pinned?) })
     }
 }
 
@@ -170,26 +188,27 @@ fn private(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
     options
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(".");
+    name.push(ending);
     path.with_file_name(name)
 }
 
 fn write_beside(path: &Path, text: &[u8]) -> io::Result<PathBuf> {
-    let beside = beside(path);
+    let beside = beside(path, &format!("{}.tmp", std::process::id()));
     // A leftover of a process that died with our number.
     let _ = fs::remove_file(&beside);
     let mut file = private(fs::OpenOptions::new().write(true).create_new(true)).open(&beside)?;
-    file.write_all(text)?;
-    file.sync_all()?;
+    let written = file.write_all(text).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))?;
     Ok(beside)
 }
 
-/// Replaces a file atomically, with mode 0600.
+/// Replaces a file atomically, with mode 0600, and leaves nothing behind when it fails.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let beside = write_beside(path, text)?;
-    fs::rename(&beside, path)
+    fs::rename(&beside, path).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 /// Makes a file atomically, with mode 0600; fails if another process made it first.

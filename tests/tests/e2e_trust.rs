@@ -167,7 +167,9 @@ async fn tru_06_file_store_survives_and_refuses_a_damaged_file() {
     assert_eq!(store.load("d_2").await.unwrap(), Some(two.public()));
     assert_eq!(store.load("d_3").await.unwrap(), None);
     assert_eq!(mode(&path), 0o600);
-    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "no half-written file is left beside it");
+    let mut files: Vec<_> = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["pins.json", "pins.json.lock"], "no half-written file is left beside it");
 
     let text = std::fs::read_to_string(&path).unwrap();
     for damaged in [&text[..text.len() / 2], "", "{}", "[]", &text.replace("\"version\": 1", "\"version\": 9")] {
@@ -179,6 +181,38 @@ async fn tru_06_file_store_survives_and_refuses_a_damaged_file() {
 }
 
 #[cfg(unix)]
+/// Programs that share a file: each sees what another has pinned, and none forgets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tru_06_stores_of_one_file_keep_each_others_pins() {
+    let folder = Folder::new("shared");
+    let path = folder.0.join("pins.json");
+    let (one, two) = identities();
+    let stores: Vec<_> = (0..8).map(|_| FileStore::open(&path).unwrap()).collect();
+    let writers = stores.into_iter().enumerate().map(|(n, store)| {
+        let (one, two) = (one.public(), two.public());
+        tokio::spawn(async move {
+            for round in 0..20 {
+                store.store(&format!("d_{n}_{round}"), one).await.unwrap();
+                store.store("d_all", two).await.unwrap();
+            }
+            store
+        })
+    });
+    let mut stores = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        stores.push(writer.await.unwrap());
+    }
+    for (n, round) in (0..8).flat_map(|n| (0..20).map(move |round| (n, round))) {
+        assert_eq!(stores[0].load(&format!("d_{n}_{round}")).await.unwrap(), Some(one.public()), "{n} {round}");
+    }
+    assert_eq!(stores[7].load("d_all").await.unwrap(), Some(two.public()));
+    std::fs::write(&path, "{").unwrap();
+    let error = stores[0].load("d_all").await.unwrap_err().to_string();
+    assert!(error.contains("pins.json") && error.contains("damaged"), "{error}");
+    assert!(stores[0].store("d_all", one.public()).await.is_err(), "a damaged file is not written over");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{");
+}
+
 #[test]
 fn tru_07_identity_file_is_made_once_and_refused_when_damaged_or_open_to_others() {
     use std::os::unix::fs::PermissionsExt;
