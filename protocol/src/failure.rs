@@ -15,7 +15,7 @@ pub enum Cause {
     #[error("the token source failed: {0}")]
     TokenSource(String),
     /// The API answered with an error.
-    #[error("the API answered {status} {code}: {message}")]
+    #[error("the API answered {status}{}: {message}", code_text(.code))]
     Api {
         /// HTTP status.
         status: u16,
@@ -123,6 +123,10 @@ pub enum Cause {
     /// A handler of this side failed (DMN-15).
     #[error("a connection handler failed: {0}")]
     HandlerFailed(String),
+}
+
+fn code_text(code: &str) -> String {
+    if code.is_empty() { String::new() } else { format!(" {code}") }
 }
 
 fn control_name(code: &Result<ControlCode, UnknownControlCode>) -> String {

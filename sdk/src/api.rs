@@ -73,10 +73,12 @@ pub(crate) async fn call<R: Request>(
             HttpError::BodyTooLarge(_) => Cause::ApiUnreadable(error.to_string()),
         })?;
     let wait = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    decode_answer::<R>(answer.status.as_u16(), wait, &answer.body, env.clock.unix_seconds()).map_err(|error| match error {
-        AnswerError::Refused(ApiError { status, code, message, retry_after }) => {
-            Cause::Api { status, code, message, retry_after }
-        }
-        AnswerError::Unreadable(_) => Cause::ApiUnreadable(error.to_string()),
-    })
+    decode_answer::<R>(answer.status.as_u16(), wait, &answer.body, env.clock.unix_seconds()).map_err(
+        |error| match error {
+            AnswerError::Refused(ApiError { status, code, message, retry_after }) => {
+                Cause::Api { status, code, message, retry_after }
+            }
+            AnswerError::Unreadable(reason) => Cause::ApiUnreadable(reason.to_owned()),
+        },
+    )
 }

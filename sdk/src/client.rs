@@ -1,8 +1,10 @@
 //! The client: from a builder to a handle that stays connected.
 
-use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, future::Future, ops::Deref, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use serde::{Serialize, de::DeserializeOwned};
 use sideband_env::{BoxFuture, Env, Timeline};
 use sideband_protocol::{
     Entropy,
@@ -12,25 +14,28 @@ use sideband_protocol::{
         Report, RetryPolicy, RpcPolicy, SessionGrant, State,
     },
     crypto::{Fingerprint, TrustPolicy, TrustQuestion},
-    event::EventName,
+    event::{EventName, EventPattern},
     failure::Cause,
     peer::{Answer, CallError, CallId},
-    quirks::Quirks,
+    quirks::{Quirk, Quirks},
     sbp::FrameId,
 };
 use tokio::sync::{broadcast, watch};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::{
     Error,
     api::{self, ApiUrl, Credential},
-    counters::{self, Role},
     driver::{Host, JobFuture, Shared, boxed, drive},
-    error::argument,
-    hub::Hub,
+    error::{argument, whole},
+    hub::{Handler, Handlers, Hub, MethodInfo, panic_text},
     identity::{IdentityStore, MemoryStore},
-    peer::{Peer, PeerCore},
+    options::handler_options,
+    peer::{Context, Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
+    service::Service,
     socket,
+    telemetry::{self, Role},
 };
 
 /// What a token source failed with; its text reaches the user.
@@ -111,9 +116,14 @@ struct Common {
     config: ClientConfig,
     store: Arc<dyn IdentityStore>,
     prompt: Option<Prompt>,
+    handlers: Arc<Handlers>,
+    subscriptions: Vec<Subscribe>,
     handler_timeout: Option<Duration>,
     env: Option<Env>,
 }
+
+/// Subscribes once the peer is there.
+type Subscribe = Box<dyn FnOnce(&Peer) -> Result<(), Error> + Send>;
 
 /// Asks the user; only set together with the policy `prompt`.
 type Prompt = Arc<dyn Fn(TrustQuestion) -> BoxFuture<'static, bool> + Send + Sync>;
@@ -126,6 +136,8 @@ impl Common {
             config: ClientConfig::new(access),
             store: Arc::new(MemoryStore::new()),
             prompt: None,
+            handlers: Arc::default(),
+            subscriptions: Vec::new(),
             handler_timeout: None,
             env: None,
         })
@@ -138,8 +150,11 @@ impl Common {
         };
         let quirks = self.config.quirks;
         let shared = Arc::new(Shared::new(Machine::new(self.config, env.entropy.entropy())));
-        let hub = Arc::new(Hub::new(None, self.handler_timeout, quirks));
+        let hub = Arc::new(Hub::new(Some(self.handlers), self.handler_timeout, quirks));
         let peer = Peer::new(shared.clone(), hub.clone());
+        for subscribe in self.subscriptions {
+            subscribe(&peer)?;
+        }
         let (state, _) = watch::channel(State::Idle);
         let (lifecycle, _) = broadcast::channel(LIFECYCLE);
         let (ended, _) = watch::channel(None);
@@ -160,16 +175,16 @@ impl Common {
             paused: None,
             paused_left: Duration::ZERO,
         };
-        let done = Arc::new(tokio::sync::Notify::new());
         let (finished, _) = watch::channel(false);
         shared.with(|machine, now| machine.start(now));
-        let task = finished.clone();
-        let driven = shared.clone();
-        tokio::spawn(async move {
+        let (driven, task) = (shared.clone(), finished.clone());
+        let daemon_id = shared.look(|machine| machine.daemon_id().to_owned());
+        let span = tracing::info_span!(target: "sideband::client", "client", daemon_id);
+        let run = async move {
             drive(driven, host).await;
             task.send_replace(true);
-            done.notify_waiters();
-        });
+        };
+        tokio::spawn(run.instrument(span));
         Ok(Client { peer, owner: Arc::new(Owner { shared, state, lifecycle, ended, finished }) })
     }
 }
@@ -247,6 +262,24 @@ macro_rules! common_options {
         pub fn receipts(mut self, yes: bool) -> Self {
             self.common.config.receipts = yes;
             self
+        }
+
+        handler_options!(common.handlers, common.config.quirks);
+
+        /// Runs a handler for each matching event of the daemon, one after the other, in the order sent, in every session from the first
+        /// on. [`Peer::on`] and [`Peer::subscribe`] do so from the moment when they are called.
+        ///
+        /// # Errors
+        /// A bad pattern (`invalid_pattern`).
+        pub fn on<F, Fut>(mut self, pattern: &str, handler: F) -> Result<Self, Error>
+        where
+            F: Fn(Event) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = ()> + Send + 'static,
+        {
+            EventPattern::new(pattern).map_err(CallError::InvalidPattern)?;
+            let pattern = pattern.to_owned();
+            self.common.subscriptions.push(Box::new(move |peer| peer.on(&pattern, handler)));
+            Ok(self)
         }
 
         /// How long a handler of this client may take before its call is answered E 1103. Default: any time (RPC-02).
@@ -394,9 +427,12 @@ impl Client {
     /// The client closed, and why.
     pub async fn when_ready(&self) -> Result<(), Error> {
         let mut state = self.owner.state.subscribe();
+        let quirks = self.peer.hub().quirks;
         loop {
             match *state.borrow_and_update() {
                 State::Active => return Ok(()),
+                State::Paused if quirks.has(Quirk::ReadyWhilePaused) => return Ok(()),
+                State::Closed if quirks.has(Quirk::WaitsForClosed) => std::future::pending().await,
                 State::Closed => break,
                 State::Idle | State::Connecting | State::Negotiating | State::Paused | State::Reconnecting => {}
             }
@@ -497,12 +533,12 @@ impl ClientHost {
 
     fn count(&mut self, state: State) {
         if state == State::Connecting {
-            counters::attempt(Role::Client);
+            telemetry::attempt(Role::Client);
         }
         if let Some(since) = self.paused.take() {
             self.paused_left += since.elapsed();
             let whole = Duration::from_secs(self.paused_left.as_secs());
-            counters::paused(Role::Client, whole.as_secs());
+            telemetry::paused(Role::Client, whole.as_secs());
             self.paused_left -= whole;
         }
         if state == State::Paused {
@@ -519,9 +555,9 @@ impl Host<Machine> for ClientHost {
                 let slot = Arc::new(std::sync::Mutex::new(Zeroizing::new(String::new())));
                 self.token = Some(slot.clone());
                 let Source::Account { tokens, .. } = &self.source else { return never() };
-                let token = tokens();
+                let tokens = tokens.clone();
                 boxed(async move {
-                    let result = token.await.map_err(|e| Cause::TokenSource(e.to_string()));
+                    let result = guarded(async { tokens().await }).await.map_err(Cause::TokenSource);
                     (Done::Token(result.map(|token| *crate::hub::lock(&slot) = Zeroizing::new(token))), None)
                 })
             }
@@ -568,25 +604,25 @@ impl Host<Machine> for ClientHost {
             Job::LoadPin { daemon_id } => {
                 let store = self.store.clone();
                 boxed(async move {
-                    let pin = store.load(&daemon_id).await.map_err(|e| Cause::IdentityStore(e.to_string()));
+                    let pin = guarded(async { store.load(&daemon_id).await }).await.map_err(Cause::IdentityStore);
                     (Done::Pin(pin), None)
                 })
             }
             Job::StorePin { daemon_id, key } => {
                 let store = self.store.clone();
                 boxed(async move {
-                    let stored = store.store(&daemon_id, key).await.map_err(|e| Cause::IdentityStore(e.to_string()));
+                    let stored = guarded(async { store.store(&daemon_id, key).await }).await;
+                    let stored = stored.map_err(Cause::IdentityStore);
                     (Done::PinStored(stored), None)
                 })
             }
             Job::AskTrust(question) => {
                 // No builder offers `prompt` without somebody to ask (TRU-01); nobody to ask would be a no.
-                let asked = self.prompt.as_ref().map(|prompt| prompt(question));
+                let prompt = self.prompt.clone();
                 boxed(async move {
-                    let yes = match asked {
-                        Some(asked) => asked.await,
-                        None => false,
-                    };
+                    let Some(prompt) = prompt else { return (Done::Answered(false), None) };
+                    // A callback that panics has not said yes.
+                    let yes = guarded(async { Ok(prompt(question).await) }).await.unwrap_or(false);
                     (Done::Answered(yes), None)
                 })
             }
@@ -602,8 +638,11 @@ impl Host<Machine> for ClientHost {
                 self.state.send_replace(state);
             }
             Report::Connected { daemon_id } => {
-                counters::session(Role::Client);
+                telemetry::session(Role::Client);
                 tracing::info!(target: "sideband::client", %daemon_id, "connected");
+                if self.hub.quirks.has(Quirk::ForgetsHandlers) {
+                    self.hub.forget_handlers();
+                }
                 self.tell(Lifecycle::Connected { daemon_id });
             }
             Report::Disconnected(cause) => {
@@ -611,18 +650,18 @@ impl Host<Machine> for ClientHost {
                 self.tell(Lifecycle::Disconnected(cause));
             }
             Report::Retrying { retry, delay, cause } => {
-                counters::reconnect(Role::Client);
+                telemetry::reconnect(Role::Client);
                 tracing::info!(target: "sideband::client", retry, ?delay, %cause, "retrying");
                 self.tell(Lifecycle::Retrying { retry, delay, cause });
             }
             Report::Pending => self.tell(Lifecycle::Pending),
             Report::Resumed => {
-                counters::resumed(Role::Client);
+                telemetry::resumed(Role::Client);
                 self.tell(Lifecycle::Resumed);
             }
             Report::RateLimited => self.tell(Lifecycle::RateLimited),
             Report::Delivery(delivery) => {
-                counters::delivery(&delivery);
+                telemetry::delivery(&delivery);
                 self.hub.deliver(delivery, &self.peer);
             }
             Report::Closed(reason) => {
@@ -632,6 +671,15 @@ impl Host<Machine> for ClientHost {
                 self.hub.end();
             }
         }
+    }
+}
+
+/// What the user's own code comes to: an error with its causes in one line, and a panic as an error, so that it ends an attempt and
+/// not the client's task.
+async fn guarded<T>(user: impl Future<Output = Result<T, TokenError>>) -> Result<T, String> {
+    match AssertUnwindSafe(user).catch_unwind().await {
+        Ok(result) => result.map_err(|error| whole(&*error)),
+        Err(panic) => Err(format!("it panicked: {}", panic_text(&*panic))),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::{counters, socket::Socket};
+use crate::{socket::Socket, telemetry};
 
 /// Messages that are taken from the socket before anything else gets its turn.
 const BUDGET: usize = 64;
@@ -163,7 +163,7 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
                 Some(Output::Abandon) => self.job = None,
                 Some(Output::Transmit(message)) => {
                     if self.socket.is_some() {
-                        counters::sent(message.len());
+                        telemetry::sent(message.len());
                         self.unsent_bytes += message.len();
                         self.unsent.push_back(message);
                     }
@@ -221,7 +221,7 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
             for incoming in self.inbox.drain(..) {
                 match incoming {
                     Incoming::Frame(message) => {
-                        counters::received(message.len());
+                        telemetry::received(message.len());
                         machine.handle_message(message, now);
                     }
                     Incoming::Life => machine.handle_life(now),
@@ -245,7 +245,7 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
                 self.shared.lock().handle_socket_lost(code, now);
             }
             Wake::Forbidden(what) => {
-                counters::refused();
+                telemetry::refused();
                 self.shared.lock().handle_forbidden(what, now);
             }
             Wake::Timer => self.shared.lock().handle_timeout(now),

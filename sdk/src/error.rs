@@ -25,6 +25,11 @@ pub enum ErrorKind {
 }
 
 /// What went wrong. No variant holds a token, a key or a code.
+///
+/// `Display` says everything in one line; [`source`](std::error::Error::source) gives the cause again as a value: the [`Cause`] of a
+/// client that closed, of a daemon that ended or of an API call that failed. [`kind`](Self::kind) says who is at fault,
+/// [`is_retryable`](Self::is_retryable) whether the same thing may succeed later, [`code`](Self::code), [`status`](Self::status) and
+/// [`control_code`](Self::control_code) what the protocol calls it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -52,10 +57,10 @@ pub enum Error {
     },
     /// The client closed, and why.
     #[error("the client is closed: {0}")]
-    Closed(CloseReason),
+    Closed(#[source] CloseReason),
     /// The daemon ended, or an API call failed, and why.
     #[error("{0}")]
-    Failed(Cause),
+    Failed(#[source] Cause),
 }
 
 impl Error {
@@ -74,6 +79,7 @@ impl Error {
                 CallError::PeerClosed | CallError::Cancelled => ErrorKind::Closed,
                 CallError::NotConnected | CallError::SessionPaused | CallError::Timeout => ErrorKind::Network,
                 CallError::InvalidState(_)
+                | CallError::MethodTaken(_)
                 | CallError::BufferOverflow { .. }
                 | CallError::InvalidPattern(_)
                 | CallError::MessageTooLarge { .. } => ErrorKind::Misuse,
@@ -87,11 +93,14 @@ impl Error {
         }
     }
 
-    /// The peer error code of `docs/spec/5-endpoints.md`, where there is one.
+    /// The peer error code of `docs/spec/5-endpoints.md`, where there is one; an API failure that is fatal is no peer error and has its
+    /// [`status`](Self::status) instead (CLI-08).
     pub fn code(&self) -> Option<&'static str> {
         match self {
             Self::Call(error) => Some(error.code()),
             Self::Closed(CloseReason::CodeUsed(_)) => Some("invalid_state"),
+            // CLI-08: the API's own error, with its status and message.
+            Self::Closed(CloseReason::Fatal(Cause::Api { .. })) => None,
             Self::Closed(CloseReason::ByUser | CloseReason::Fatal(_) | CloseReason::Exhausted { .. }) => {
                 Some("peer_closed")
             }
@@ -169,6 +178,20 @@ fn cause_kind(cause: &Cause) -> ErrorKind {
         Cause::HandshakeFailed(_) | Cause::IdentityChanged { .. } => ErrorKind::Trust,
         Cause::Closed => ErrorKind::Closed,
     }
+}
+
+/// An error and its causes in one line. A cause whose words stand in the line already is not said twice.
+pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 pub(crate) fn argument(what: &'static str, reason: impl std::fmt::Display) -> Error {

@@ -18,7 +18,7 @@ use sideband_env::BoxFuture;
 use sideband_protocol::{
     event::{EventName, EventPattern},
     peer::{Answer, CallError, CallId, Delivery},
-    quirks::Quirks,
+    quirks::{Quirk, Quirks},
     rpc,
     sbp::FrameId,
 };
@@ -26,6 +26,8 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
+
+use tracing::Instrument as _;
 
 use crate::peer::{Context, Peer};
 
@@ -78,6 +80,11 @@ impl Handlers {
         true
     }
 
+    /// RPC-07, wrong on purpose.
+    fn replace(&self, method: String, handler: Handler) {
+        lock(&self.0).insert(method, handler);
+    }
+
     pub(crate) fn get(&self, method: &str) -> Option<Handler> {
         lock(&self.0).get(method).cloned()
     }
@@ -87,12 +94,16 @@ impl Handlers {
     }
 
     /// Every method with what it says of itself.
-    pub(crate) fn described(&self) -> BTreeMap<String, MethodInfo> {
+    fn described(&self) -> BTreeMap<String, MethodInfo> {
         let mut info = lock(&self.1).clone();
         self.names().into_iter().map(|name| (name.clone(), info.remove(&name).unwrap_or_default())).collect()
     }
 
-    pub(crate) fn names(&self) -> Vec<String> {
+    fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
+    fn names(&self) -> Vec<String> {
         lock(&self.0).keys().cloned().collect()
     }
 }
@@ -140,7 +151,12 @@ pub(crate) struct Hub {
     pub(crate) handler_timeout: Option<Duration>,
     /// What is wrong on purpose; set by tests only.
     pub(crate) quirks: Quirks,
+    /// Whose turn it is, with the quirk that handles one call after the other.
+    turn: Arc<tokio::sync::Mutex<()>>,
     tasks: Mutex<JoinSet<()>>,
+    /// What came before the connection's handler was there to take it; `None` once it is. The session bounds it (DMN-07).
+    gate: Mutex<Option<Vec<Delivery>>>,
+    gated: AtomicBool,
     /// The peer is over: nothing is registered or run any more.
     over: AtomicBool,
 }
@@ -152,6 +168,23 @@ impl Hub {
         quirks: Quirks,
     ) -> Self {
         Self { shared_handlers, handler_timeout, quirks, ..Self::default() }
+    }
+
+    /// RPC-07: false if the method is taken, by a handler of this peer or of its whole daemon.
+    pub(crate) fn add_handler(&self, method: String, handler: Handler) -> bool {
+        if self.quirks.has(Quirk::TakesSecondHandler) {
+            self.handlers.replace(method, handler);
+            return true;
+        }
+        let shared = self.shared_handlers.as_ref().is_some_and(|handlers| handlers.get(&method).is_some());
+        !shared && self.handlers.add(method, handler)
+    }
+
+    /// Every method that this peer can call, with what it says of itself, sorted (RPC-08).
+    pub(crate) fn described(&self) -> BTreeMap<String, MethodInfo> {
+        let mut all = self.shared_handlers.as_ref().map(|handlers| handlers.described()).unwrap_or_default();
+        all.extend(self.handlers.described());
+        all
     }
 
     /// Waits for a call's end.
@@ -199,6 +232,12 @@ impl Hub {
         receiver
     }
 
+    /// What only a quirk does: start a session without handlers and subscriptions.
+    pub(crate) fn forget_handlers(&self) {
+        self.handlers.clear();
+        lock(&self.subscriptions).clear();
+    }
+
     /// Runs a task that ends with the peer.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
@@ -212,9 +251,25 @@ impl Hub {
         self.over.load(Ordering::SeqCst)
     }
 
+    /// From now on what comes is kept until [`open_gate`](Self::open_gate).
+    pub(crate) fn close_gate(&self) {
+        lock(&self.gate).get_or_insert_default();
+        self.gated.store(true, Ordering::SeqCst);
+    }
+
+    /// Delivers what was kept, in order, and whatever comes from now on.
+    pub(crate) fn open_gate(&self, peer: &Peer) {
+        let mut gate = lock(&self.gate);
+        for delivery in gate.take().into_iter().flatten() {
+            self.deliver_now(delivery, peer);
+        }
+        self.gated.store(false, Ordering::SeqCst);
+    }
+
     /// The peer is over: subscriptions end, handlers are stopped.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
+        *lock(&self.gate) = None;
         lock(&self.subscriptions).clear();
         lock(&self.messages).clear();
         lock(&self.calls).clear();
@@ -224,6 +279,16 @@ impl Hub {
 
     /// Something came for this peer.
     pub(crate) fn deliver(&self, delivery: Delivery, peer: &Peer) {
+        if self.gated.load(Ordering::SeqCst)
+            && let Some(kept) = &mut *lock(&self.gate)
+            && !matches!(delivery, Delivery::CallEnded { .. })
+        {
+            return kept.push(delivery);
+        }
+        self.deliver_now(delivery, peer);
+    }
+
+    fn deliver_now(&self, delivery: Delivery, peer: &Peer) {
         match delivery {
             Delivery::CallEnded { call, outcome, waited } => {
                 let waiting = lock(&self.calls).remove(&call);
@@ -235,10 +300,15 @@ impl Hub {
             Delivery::Event { name, data, size } => {
                 let item = Arc::new(Shelf { item: (name, data), release: Some(peer.releaser(size)) });
                 // EVT-02: every matching subscription once, in the order sent.
+                let mut delivered = false;
                 lock(&self.subscriptions).retain(|subscription| {
-                    !subscription.sender.is_closed()
-                        && (!subscription.pattern.matches(&item.item.0)
-                            || subscription.sender.send(item.clone()).is_ok())
+                    if subscription.sender.is_closed() {
+                        return false;
+                    }
+                    let wanted = self.is_meant(&subscription.pattern, &item.item.0)
+                        && !(delivered && self.quirks.has(Quirk::DeliversOnce));
+                    delivered |= wanted;
+                    !wanted || subscription.sender.send(item.clone()).is_ok()
                 });
             }
             Delivery::App { subject, data, size } => {
@@ -256,17 +326,29 @@ impl Hub {
         }
     }
 
+    /// EVT-01.
+    fn is_meant(&self, pattern: &EventPattern, name: &EventName) -> bool {
+        let stars = self.quirks.has(Quirk::StarMatchesMany);
+        pattern.matches(name)
+            || stars && EventPattern::new(pattern.as_str().replace('*', ">")).is_ok_and(|all| all.matches(name))
+    }
+
     fn request(&self, cid: FrameId, method: &str, params: Option<Bytes>, peer: &Peer) {
         let shared = || self.shared_handlers.as_ref().and_then(|handlers| handlers.get(method));
         let Some(handler) = self.handlers.get(method).or_else(shared) else {
             // The name is the other side's: as much of it as tells which one was meant.
             let name: String = method.chars().take(200).collect();
             let message = format!("Method not found: {name}");
-            return peer.respond(cid, Answer::Error { code: rpc::code::UNSUPPORTED_METHOD, message, data: None });
+            let unknown = self.quirks.has(Quirk::FailsUnknownMethods);
+            let code = if unknown { rpc::code::APPLICATION } else { rpc::code::UNSUPPORTED_METHOD };
+            return peer.respond(cid, Answer::Error { code, message, data: None });
         };
-        let (peer, limit) = (peer.clone(), self.handler_timeout);
+        let (peer, quirks, turn) = (peer.clone(), self.quirks, self.turn.clone());
+        let limit = self.handler_timeout.filter(|_| !quirks.has(Quirk::ForgetsHandlerLimit));
+        let span = tracing::info_span!(target: "sideband::rpc", "request", method);
         // RPC-06: each in a task of its own.
-        self.spawn(async move {
+        let run = async move {
+            let _turn = if quirks.has(Quirk::HandlesInTurn) { Some(turn.lock().await) } else { None };
             let run = AssertUnwindSafe(async { handler(params, Context::new(peer.clone())).await }).catch_unwind();
             let ended = match limit {
                 Some(limit) => tokio::time::timeout(limit, run).await.map_err(|_| limit),
@@ -274,14 +356,29 @@ impl Hub {
             };
             let failed = |code, message| Answer::Error { code, message, data: None };
             let answer = match ended {
-                Ok(Ok(answer)) => answer,
+                Ok(Ok(answer)) => checked(answer, quirks),
                 Ok(Err(panic)) => {
-                    failed(rpc::code::APPLICATION, format!("the handler panicked: {}", panic_text(&*panic)))
+                    // What it said stays here: it was not meant for the other side.
+                    tracing::error!(target: "sideband::rpc", panic = panic_text(&*panic), "a handler panicked");
+                    failed(rpc::code::APPLICATION, "the handler panicked".to_owned())
                 }
                 Err(limit) => failed(rpc::code::TIMEOUT, format!("the handler took longer than {limit:?}")),
             };
             peer.respond(cid, answer);
-        });
+        };
+        self.spawn(run.instrument(span));
+    }
+}
+
+/// RPC-02: a handler fails with 2000, or with a larger code of the application's own; the smaller ones are the protocol's.
+fn checked(answer: Answer, quirks: Quirks) -> Answer {
+    match answer {
+        Answer::Error { code, message, data } => Answer::Error {
+            code: if quirks.has(Quirk::PassesAnyCode) { code } else { code.max(rpc::code::APPLICATION) },
+            message: if quirks.has(Quirk::HidesFailure) { "internal error".to_owned() } else { message },
+            data,
+        },
+        result @ Answer::Result(_) => result,
     }
 }
 

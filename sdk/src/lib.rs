@@ -26,15 +26,16 @@
 
 mod api;
 mod client;
-pub mod counters;
 mod daemon;
 mod driver;
 pub mod error;
 mod hub;
 pub mod identity;
+mod options;
 mod peer;
 pub mod service;
 mod socket;
+pub mod telemetry;
 
 pub use client::{Account, Client, Lifecycle, LifecycleEvents, QuickConnect, TokenError};
 pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents};

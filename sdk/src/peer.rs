@@ -9,6 +9,7 @@ use sideband_protocol::{
     client::CallLimits,
     event::{EventName, EventPattern},
     peer::{Answer, CallError, CallId},
+    quirks::{Quirk, Quirks},
     rpc,
     sbp::FrameId,
 };
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     Error,
     error::argument,
-    hub::{AppItem, Ended, EventItem, Handler, Hub, next_call},
+    hub::{AppItem, Ended, EventItem, Handler, Hub, MethodInfo, next_call},
     service::Service,
 };
 
@@ -176,7 +177,10 @@ impl Peer {
     /// # Errors
     /// A bad name (`invalid_pattern`), data that do not become JSON, too large for one frame, or a closed peer.
     pub async fn emit<D: Serialize>(&self, name: &str, data: D) -> Result<(), Error> {
-        let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
+        let name = match EventName::new(name) {
+            Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(()),
+            name => name.map_err(CallError::InvalidPattern)?,
+        };
         let data = to_json("data", &data)?;
         self.core.writable().await;
         Ok(self.core.emit(&name, data)?)
@@ -215,7 +219,10 @@ impl Peer {
     /// # Errors
     /// A bad pattern (`invalid_pattern`).
     pub fn subscribe(&self, pattern: &str) -> Result<Subscription, Error> {
-        let pattern = EventPattern::new(pattern).map_err(CallError::InvalidPattern)?;
+        let pattern = match EventPattern::new(pattern) {
+            Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(Subscription(mpsc::unbounded_channel().1)),
+            pattern => pattern.map_err(CallError::InvalidPattern)?,
+        };
         Ok(Subscription(self.hub.subscribe(pattern)))
     }
 
@@ -229,13 +236,17 @@ impl Peer {
         Fut: Future<Output = ()> + Send + 'static,
     {
         use futures_util::FutureExt;
+        let quirks = self.hub.quirks;
         let mut events = self.subscribe(pattern)?;
         self.hub.spawn(async move {
             while let Some(event) = events.next().await {
                 // EVT-02: a failing handler stops no other, nor itself.
                 let name = event.name.clone();
                 if std::panic::AssertUnwindSafe(async { handler(event).await }).catch_unwind().await.is_err() {
-                    tracing::error!(event = %name, "an event handler panicked");
+                    tracing::error!(target: "sideband::rpc", event = %name, "an event handler panicked");
+                    if quirks.has(Quirk::StopsAfterFailure) {
+                        return;
+                    }
                 }
             }
         });
@@ -259,11 +270,27 @@ impl Peer {
         F: Fn(P, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
     {
-        check_method(method)?;
-        if !self.hub.handlers.add(method.to_owned(), erase(handler)) {
-            return Err(taken(method));
-        }
-        Ok(())
+        check_method(method, self.hub.quirks)?;
+        self.add(method, erase(handler))
+    }
+
+    fn add(&self, method: &str, handler: Handler) -> Result<(), Error> {
+        if self.hub.add_handler(method.to_owned(), handler) { Ok(()) } else { Err(taken(method)) }
+    }
+
+    /// Answers the platform's methods: `$sideband/rpc.list` with the names of all methods that the other side can call,
+    /// `$sideband/rpc.describe` with what each says of itself (RPC-08). For a whole daemon:
+    /// [`Daemon::introspection`](crate::Daemon::introspection).
+    ///
+    /// # Errors
+    /// They are answered already.
+    pub fn introspection(&self) -> Result<(), Error> {
+        introspection().into_iter().try_for_each(|(method, handler)| self.add(method, handler))
+    }
+
+    /// What a method says of itself to who asks `$sideband/rpc.describe`, once [`introspection`](Self::introspection) is on (RPC-08).
+    pub fn describe(&self, method: &str, info: MethodInfo) {
+        self.hub.handlers.describe(method.to_owned(), info);
     }
 
     /// Answers every method of a typed service; see [`service!`](macro@crate::service).
@@ -272,10 +299,8 @@ impl Peer {
     /// One of its methods has a handler already (RPC-07).
     pub fn serve(&self, service: impl Service) -> Result<(), Error> {
         for (method, handler) in service.into_handlers() {
-            check_method(method)?;
-            if !self.hub.handlers.add(method.to_owned(), handler.0) {
-                return Err(taken(method));
-            }
+            check_method(method, self.hub.quirks)?;
+            self.add(method, handler.0)?;
         }
         Ok(())
     }
@@ -295,18 +320,30 @@ impl Peer {
 }
 
 pub(crate) fn taken(method: &str) -> Error {
-    argument("the method", format!("`{method}` has a handler already (rpc_method_already_registered)"))
+    CallError::MethodTaken(method.to_owned()).into()
 }
 
 /// RPC-08: the platform's names.
-pub(crate) fn check_method(method: &str) -> Result<(), Error> {
+pub(crate) fn check_method(method: &str, quirks: Quirks) -> Result<(), Error> {
     if method.is_empty() {
         return Err(argument("the method", "its name is empty"));
     }
-    if method.starts_with("$sideband/") {
+    if method.starts_with("$sideband/") && !quirks.has(Quirk::GivesAwayReservedNames) {
         return Err(argument("the method", format!("`{method}`: names under `$sideband/` are the platform's")));
     }
     Ok(())
+}
+
+/// RPC-08: the platform's methods that tell of all methods.
+pub(crate) fn introspection() -> [(&'static str, Handler); 2] {
+    let list = erase(|_: serde::de::IgnoredAny, context: Context| async move {
+        let methods: Vec<_> = context.peer.hub.described().into_keys().collect();
+        Ok::<_, HandlerError>(serde_json::json!({ "methods": methods }))
+    });
+    let describe = erase(|_: serde::de::IgnoredAny, context: Context| async move {
+        Ok::<_, HandlerError>(context.peer.hub.described())
+    });
+    [("$sideband/rpc.list", list), ("$sideband/rpc.describe", describe)]
 }
 
 /// A typed handler as the hub keeps it.
@@ -359,7 +396,7 @@ impl Context {
     }
 }
 
-/// How a handler fails: E with a code of the application's own, 2000 or larger.
+/// How a handler fails: E with a code of the application's own, 2000 or larger; a smaller one goes out as 2000 (RPC-02).
 ///
 /// Every error type becomes one by `?`, with code 2000 and its message.
 #[derive(Debug, Clone, PartialEq)]

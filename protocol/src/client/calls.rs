@@ -12,6 +12,7 @@ use crate::{
     Instant,
     event::EventName,
     peer::{Answer, CallError, CallId, Delivery},
+    quirks::Quirk,
     rpc::Envelope,
     sbp::{FrameId, Subject},
     wire::MAX_PLAINTEXT,
@@ -79,7 +80,8 @@ impl Client {
         now: Instant,
     ) -> Result<(), CallError> {
         let timeout = limits.timeout.unwrap_or(self.config.rpc.timeout);
-        let total = limits.total.or(self.config.rpc.total).map(|total| now + total);
+        let total = limits.total.or(self.config.rpc.total).filter(|_| !self.config.quirks.has(Quirk::ForgetsTotal));
+        let total = total.map(|total| now + total);
         match self.gate()? {
             Gate::Open => {
                 let sent = now + timeout;
@@ -96,6 +98,7 @@ impl Client {
                 let size = encoded_size(&envelope);
                 check_size(RPC_HEAD + size)?;
                 let Envelope::Request { method, params, .. } = envelope else { return Err(CallError::NotConnected) };
+                let total = if self.config.quirks.has(Quirk::CountsWaiting) { Some(now + timeout) } else { total };
                 self.wait(Waiting::Call { call, method, params, timeout, total, size })
             }
         }
@@ -128,9 +131,16 @@ impl Client {
         let envelope = Envelope::Event { name: name.as_str().to_owned(), data };
         check_size(EVENT_HEAD + encoded_size(&envelope))?;
         let Envelope::Event { data, .. } = envelope else { return Err(CallError::NotConnected) };
+        if self.has(Quirk::DropsEventsWhileAway) {
+            return Ok(());
+        }
         self.events.push_back((name.clone(), data));
         if self.events.len() > self.config.buffered_events {
-            self.events.pop_front();
+            if self.has(Quirk::KeepsOldestEvents) {
+                self.events.pop_back();
+            } else {
+                self.events.pop_front();
+            }
         }
         Ok(())
     }
@@ -178,9 +188,14 @@ impl Client {
 
     /// CLI-09.
     fn gate(&self) -> Result<Gate, CallError> {
-        match (&self.phase, self.config.on_disconnect) {
+        let choice =
+            if self.has(Quirk::BuffersUnderFail) { OnDisconnect::Pause } else { self.config.on_disconnect };
+        match (&self.phase, choice) {
             (Phase::Active, OnDisconnect::Pause | OnDisconnect::Fail) => Ok(Gate::Open),
             (Phase::Closed, OnDisconnect::Pause | OnDisconnect::Fail) => Err(CallError::PeerClosed),
+            (Phase::Paused, OnDisconnect::Fail) if self.has(Quirk::ConfusesPausedWithLost) => {
+                Err(CallError::NotConnected)
+            }
             (Phase::Paused, OnDisconnect::Fail) => Err(CallError::SessionPaused),
             (
                 Phase::Idle
@@ -206,7 +221,7 @@ impl Client {
 
     fn wait(&mut self, item: Waiting) -> Result<(), CallError> {
         let (size, waiting, limit) = (item.size(), self.waiting_bytes, self.config.buffered_bytes);
-        if waiting + size > limit {
+        if waiting + size > limit && !self.has(Quirk::BuffersWithoutLimit) {
             return Err(CallError::BufferOverflow { waiting, size, limit });
         }
         self.waiting_bytes += size;
@@ -217,7 +232,9 @@ impl Client {
     /// Sends what waited, in order, now that the session is active.
     pub(super) fn flush_waiting(&mut self, now: Instant) {
         while let (Phase::Active, Some(session)) = (&self.phase, &mut self.session) {
-            let Some(item) = self.waiting.pop_front() else { break };
+            let backwards = self.config.quirks.has(Quirk::SendsWaitingBackwards);
+            let item = if backwards { self.waiting.pop_back() } else { self.waiting.pop_front() };
+            let Some(item) = item else { break };
             self.waiting_bytes -= item.size();
             match item {
                 Waiting::Call { call, method, params, timeout, total, .. } => {
@@ -235,7 +252,9 @@ impl Client {
             self.pump(now);
         }
         while let (Phase::Active, Some(session)) = (&self.phase, &mut self.session) {
-            let Some((name, data)) = self.events.pop_front() else { break };
+            let backwards = self.config.quirks.has(Quirk::SendsKeptEventsBackwards);
+            let event = if backwards { self.events.pop_back() } else { self.events.pop_front() };
+            let Some((name, data)) = event else { break };
             let _ = session.emit(&name, data, &mut *self.entropy);
             self.pump(now);
         }
@@ -246,19 +265,19 @@ impl Client {
     }
 
     /// Fails the calls in flight.
-    pub(super) fn end_calls(&mut self, error: CallError) {
+    pub(super) fn end_calls(&mut self, error: &CallError) {
         for pending in self.session.as_mut().map(|session| session.take_calls()).into_iter().flatten() {
             self.report_end(pending.call, error.clone(), pending.waited);
         }
     }
 
     /// Fails everything that waits: the peer is closed (CLI-14).
-    pub(super) fn end_waiting(&mut self) {
+    pub(super) fn end_waiting(&mut self, error: &CallError) {
         self.events.clear();
         self.waiting_bytes = 0;
         for item in std::mem::take(&mut self.waiting) {
             if let Waiting::Call { call, .. } = item {
-                self.report_end(call, CallError::PeerClosed, true);
+                self.report_end(call, error.clone(), true);
             }
         }
     }

@@ -14,12 +14,15 @@ use crate::{
     endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
     event::EventName,
     failure::{Cause, Verdict},
-    peer::{Session, SessionOutput},
+    peer::{CallError, Session, SessionOutput},
     quirks::Quirk,
     time::earliest,
     token,
     wire::{ControlCode, Frame, UnknownControlCode, close},
 };
+
+/// Longer than anybody waits; only quirks wait so long.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// What an attempt or a session is doing.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ pub struct Client {
     redeemed: bool,
     /// A redeem ended without a readable answer: the code may be used up (CLI-02).
     redeem_unclear: bool,
+    /// What the API gave last; kept for [`Quirk::ReusesSession`] only.
+    kept_grant: Option<SessionGrant>,
     link: Option<Keepalive>,
     pub(super) session: Option<Session>,
     pub(super) daemon_id: String,
@@ -91,6 +96,7 @@ impl Client {
             unauthorized_before: false,
             redeemed: false,
             redeem_unclear: false,
+            kept_grant: None,
             link: None,
             session: None,
             daemon_id: String::new(),
@@ -123,10 +129,11 @@ impl Client {
 
     /// Ends everything, at once and for good (CLI-14). Says goodbye where that can still be heard (SBP-07).
     pub fn close(&mut self) {
-        if self.is_closed() {
+        if self.is_closed() && !self.has(Quirk::ClosesTwice) || self.puts_off_closing() {
             return;
         }
-        if matches!(self.phase, Phase::Active)
+        // A daemon that was introduced to us has a session that stands, even before we know.
+        if matches!(self.phase, Phase::Active | Phase::Negotiating(_))
             && let Some(session) = &mut self.session
         {
             session.close("", &mut *self.entropy);
@@ -135,9 +142,24 @@ impl Client {
         self.shut(CloseReason::ByUser, close::NORMAL);
     }
 
+    /// What only quirks do: wait with closing.
+    fn puts_off_closing(&self) -> bool {
+        let stands = matches!(self.phase, Phase::Active | Phase::Paused);
+        let calls = !self.waiting.is_empty() || self.session.as_ref().is_some_and(|s| s.poll_timeout().is_some());
+        self.has(Quirk::ClosesOnlyFromSession) && !stands || self.has(Quirk::FinishesCallsBeforeClosing) && calls
+    }
+
+    /// Whether the client is wrong in this way, on purpose.
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.config.quirks.has(quirk)
+    }
+
     pub(super) fn set_state(&mut self, state: State) {
         if self.state != state {
             self.state = state;
+            if state == State::Negotiating && self.has(Quirk::HidesNegotiating) {
+                return;
+            }
             self.out.push_back(Output::Report(Report::State(state)));
         }
     }
@@ -153,20 +175,32 @@ impl Client {
     /// CLI-01, CLI-02: a new session on every attempt, a redeem only while none has succeeded.
     fn attempt(&mut self, now: Instant) {
         self.set_state(State::Connecting);
-        let deadline = now + self.config.connection.api_timeout;
+        if let Some(grant) = self.kept_grant.take() {
+            return self.dial(grant, now);
+        }
         match self.config.access {
+            Access::Account { .. } if self.retries > 0 && self.has(Quirk::KeepsAccessToken) => {
+                self.ask_api(Job::CreateSession, now);
+            }
             Access::Account { .. } => {
-                self.phase = Phase::Token { deadline };
+                self.phase = Phase::Token { deadline: now + self.config.connection.api_timeout };
                 self.start_job(Job::FetchToken);
             }
-            Access::QuickConnect => {
-                self.phase = Phase::Api { deadline };
-                self.start_job(Job::Redeem);
-            }
+            Access::QuickConnect => self.ask_api(Job::Redeem, now),
         }
     }
 
+    /// CLI-07.
+    fn ask_api(&mut self, job: Job, now: Instant) {
+        let limit = if self.has(Quirk::WaitsForApiForEver) { NEVER } else { self.config.connection.api_timeout };
+        self.phase = Phase::Api { deadline: now + limit };
+        self.start_job(job);
+    }
+
     fn dial(&mut self, grant: SessionGrant, now: Instant) {
+        if self.has(Quirk::ReusesSession) {
+            self.kept_grant = Some(grant.clone());
+        }
         let Some(session) = token::peek(&grant.token).and_then(|peek| peek.session) else {
             return self.fail(Cause::ApiUnreadable("the session's token names no session".to_owned()), now);
         };
@@ -175,8 +209,9 @@ impl Client {
             self.daemon_id = grant.daemon_id.clone().unwrap_or_default();
         }
         let daemon_id = self.daemon_id().to_owned();
-        let deadline = now + self.config.connection.dial_timeout;
-        self.phase = Phase::Dialling { deadline, daemon_id, session };
+        // CLI-07
+        let limit = if self.has(Quirk::WaitsForRelayForEver) { NEVER } else { self.config.connection.dial_timeout };
+        self.phase = Phase::Dialling { deadline: now + limit, daemon_id, session };
         self.start_job(Job::Dial(grant));
     }
 
@@ -191,36 +226,28 @@ impl Client {
             self.report(Report::Disconnected(cause.clone()));
         }
         let cause = self.note_redeem(cause);
-        let verdict = match cause.client_verdict(self.config.access.mode()) {
-            Verdict::RetryOnce if self.unauthorized_before => Verdict::Fatal,
-            Verdict::RetryOnce => {
-                self.unauthorized_before = true;
-                Verdict::Retry
-            }
-            verdict @ (Verdict::Fatal | Verdict::Retry) => verdict,
-        };
-        if self.redeemed && verdict != Verdict::Fatal {
+        let fatal = self.is_fatal(&cause);
+        if self.redeemed && !fatal && !self.has(Quirk::RedeemsAgain) {
             return self.shut(CloseReason::CodeUsed(cause), close::NORMAL);
         }
-        let policy = &self.config.retry;
-        match (verdict, policy.mode) {
-            (Verdict::Fatal, _) => return self.shut(CloseReason::Fatal(cause), close::NORMAL),
-            (Verdict::Retry | Verdict::RetryOnce, RetryMode::Never) => {
-                return self.shut(CloseReason::Exhausted { retries: 0, cause }, close::NORMAL);
+        match (fatal, self.config.retry.mode) {
+            (true, _) => {
+                // CLI-08: as it is.
+                let hidden = matches!(cause, Cause::Api { .. }) && self.has(Quirk::HidesApiError);
+                let reason = if hidden { self.exhausted(cause) } else { CloseReason::Fatal(cause) };
+                return self.shut(reason, close::NORMAL);
             }
-            (Verdict::Retry | Verdict::RetryOnce, RetryMode::OnError) => {}
+            (false, RetryMode::Never) if !self.has(Quirk::RetriesInModeNever) => {
+                let reason = self.exhausted(cause);
+                return self.shut(reason, close::NORMAL);
+            }
+            (false, RetryMode::Never | RetryMode::OnError) => {}
         }
-        if policy.max_retries != 0 && self.retries >= policy.max_retries {
-            return self.shut(CloseReason::Exhausted { retries: self.retries, cause }, close::NORMAL);
+        if self.is_exhausted() {
+            let reason = self.exhausted(cause);
+            return self.shut(reason, close::NORMAL);
         }
-        let base = base_delay(policy.initial, policy.max, self.retries);
-        // CLI-06: at least as long as was asked for; the answer's reader has capped it.
-        let delay = if self.config.quirks.has(Quirk::RetriesAtOnce) {
-            Duration::ZERO
-        } else {
-            client_delay(base, policy.jitter, &mut *self.entropy)
-        }
-        .max(cause.retry_after().unwrap_or_default());
+        let delay = self.delay(&cause);
         let retry = self.retries;
         self.retries = self.retries.saturating_add(1);
         self.phase = Phase::Delay { until: now + delay };
@@ -228,12 +255,61 @@ impl Client {
         self.report(Report::Retrying { retry, delay, cause });
     }
 
+    /// CLI-05, with the one retry of an upgrade's 401.
+    fn is_fatal(&mut self, cause: &Cause) -> bool {
+        let mode = self.config.access.mode();
+        match cause.client_verdict(mode) {
+            Verdict::Fatal if matches!(cause, Cause::Api { status: 409, .. }) => {
+                !self.has(Quirk::RetriesFatal) && !self.has(Quirk::RetriesConflictOfCode)
+            }
+            Verdict::Fatal => !self.has(Quirk::RetriesFatal),
+            Verdict::Retry => self.has(Quirk::GivesUpOnRetried),
+            Verdict::RetryOnce => {
+                std::mem::replace(&mut self.unauthorized_before, true) && !self.has(Quirk::RetriesUnauthorizedForEver)
+                    || self.has(Quirk::GivesUpOnRetried)
+            }
+        }
+    }
+
+    /// CLI-04: whether no further retry in a row is allowed.
+    fn is_exhausted(&self) -> bool {
+        match self.config.retry.max_retries {
+            0 => self.has(Quirk::TakesNoLimitForNone),
+            most => self.retries >= most && !self.has(Quirk::NeverGivesUp),
+        }
+    }
+
+    /// CLI-08: with the last cause.
+    fn exhausted(&self, cause: Cause) -> CloseReason {
+        let cause = if self.has(Quirk::LosesLastCause) { Cause::Closed } else { cause };
+        CloseReason::Exhausted { retries: self.retries, cause }
+    }
+
+    /// How long until the next attempt (CLI-04).
+    fn delay(&mut self, cause: &Cause) -> Duration {
+        let policy = &self.config.retry;
+        let max = if self.has(Quirk::DelaysWithoutLimit) { NEVER } else { policy.max };
+        let jitter = if self.has(Quirk::HasNoJitter) { 0.0 } else { policy.jitter };
+        let base = base_delay(policy.initial, max, self.retries);
+        let own = if self.has(Quirk::RetriesAtOnce) {
+            Duration::ZERO
+        } else {
+            client_delay(base, jitter, &mut *self.entropy)
+        };
+        match cause.retry_after() {
+            // CLI-06: at least as long as was asked for; the answer's reader has capped it.
+            Some(asked) if self.has(Quirk::RetryAfterReplacesDelay) => asked,
+            Some(asked) if !self.has(Quirk::IgnoresRetryAfter) => own.max(asked),
+            Some(_) | None => own,
+        }
+    }
+
     /// CLI-02: after a redeem without a readable answer the code may be burned, and a 404 says so.
     fn note_redeem(&mut self, cause: Cause) -> Cause {
         let Access::QuickConnect = self.config.access else { return cause };
         if let Cause::Api { status: 404, code, message, retry_after } = cause {
-            let hint = if self.redeem_unclear {
-                " (an earlier attempt got no readable answer and may have used the code up; get a new one)"
+            let hint = if self.redeem_unclear && !self.has(Quirk::HidesBurnedCode) {
+                " (an earlier attempt whose outcome is unknown may have used the code up; get a new one)"
             } else {
                 ""
             };
@@ -252,7 +328,9 @@ impl Client {
     /// Leaves the attempt or session: calls in flight fail at once with `not_connected` (CLI-09).
     fn leave(&mut self, code: u16) {
         self.pump_frames();
-        self.end_calls(crate::peer::CallError::NotConnected);
+        if !self.has(Quirk::CallsOutliveSocket) {
+            self.end_calls(&CallError::NotConnected);
+        }
         self.session = None;
         if self.link.take().is_some() {
             self.out.push_back(Output::CloseSocket(code));
@@ -262,8 +340,10 @@ impl Client {
 
     fn shut(&mut self, reason: CloseReason, code: u16) {
         self.phase = Phase::Closed;
-        self.end_calls(crate::peer::CallError::PeerClosed);
-        self.end_waiting();
+        // CLI-14
+        let over = if self.has(Quirk::ClosesAsDisconnected) { CallError::NotConnected } else { CallError::PeerClosed };
+        self.end_calls(&over);
+        self.end_waiting(&over);
         self.session = None;
         if self.link.take().is_some() {
             self.out.push_back(Output::CloseSocket(code));
@@ -297,8 +377,12 @@ impl Client {
     }
 
     fn activate(&mut self, now: Instant) {
-        self.retries = 0;
-        self.unauthorized_before = false;
+        if !self.has(Quirk::CountsRetriesForEver) {
+            self.retries = 0;
+        }
+        if !self.has(Quirk::RemembersUnauthorized) {
+            self.unauthorized_before = false;
+        }
         self.phase = Phase::Active;
         self.set_state(State::Active);
         let daemon_id = self.daemon_id().to_owned();
@@ -342,20 +426,20 @@ impl Client {
     fn handle_control(&mut self, code: Result<ControlCode, UnknownControlCode>, now: Instant) {
         let stands = matches!(self.phase, Phase::Active | Phase::Paused);
         match code {
+            Ok(code) if self.mistakes(code, stands) => self.fail(Cause::Control(Ok(code)), now),
+            Ok(code) if self.overlooks(code, stands) => {}
             // ◇ CLI-05 lists it among what is retried, WIRE-09 and REL-20 keep the connection: it is told, and the session goes on.
             Ok(ControlCode::RateLimited) => self.report(Report::RateLimited),
-            Ok(ControlCode::SessionPaused) if stands => {
-                self.phase = Phase::Paused;
-                if let Some(session) = &mut self.session {
-                    session.hold();
-                }
-                self.set_state(State::Paused);
-            }
+            Ok(ControlCode::SessionPaused) if stands => self.pause(),
             Ok(ControlCode::SessionPending) if stands => self.report(Report::Pending),
             Ok(ControlCode::SessionResumed) if stands => {
                 if let Phase::Paused = self.phase {
                     self.phase = Phase::Active;
                     self.set_state(State::Active);
+                    if self.has(Quirk::ConnectedOnResume) {
+                        let daemon_id = self.daemon_id().to_owned();
+                        self.report(Report::Connected { daemon_id });
+                    }
                     self.report(Report::Resumed);
                     if let Some(session) = &mut self.session {
                         session.resume();
@@ -386,6 +470,67 @@ impl Client {
             // WIRE-05
             | Err(_) => self.fail(Cause::Control(code), now),
         }
+    }
+
+    /// The daemon is away: nothing is sent until it is back, calls in flight go on waiting (CLI-11).
+    fn pause(&mut self) {
+        self.set_state(State::Paused);
+        if self.has(Quirk::SendsWhilePaused) {
+            return;
+        }
+        self.phase = Phase::Paused;
+        if self.has(Quirk::FailsCallsOnPause) {
+            self.end_calls(&CallError::SessionPaused);
+        }
+        if let Some(session) = &mut self.session {
+            session.hold();
+            if self.config.quirks.has(Quirk::StopsClockOnPause) {
+                session.stop_clocks();
+            }
+        }
+    }
+
+    /// What only quirks do: take a code for the end of the session.
+    fn mistakes(&self, code: ControlCode, stands: bool) -> bool {
+        let quirk = match code {
+            ControlCode::RateLimited => Quirk::EndsOnRateLimit,
+            ControlCode::SessionPaused if stands => Quirk::LeavesSocketOnPause,
+            ControlCode::SessionPending if stands => Quirk::ReconnectsOnPending,
+            ControlCode::SessionResumed if stands => Quirk::StartsOverOnResume,
+            _ => return false,
+        };
+        self.has(quirk)
+    }
+
+    /// What only quirks do: take no notice of a code.
+    fn overlooks(&self, code: ControlCode, stands: bool) -> bool {
+        let quirk = match code {
+            ControlCode::SessionExpired if stands => Quirk::KeepsExpiredSession,
+            ControlCode::SessionEnded if stands => Quirk::KeepsEndedSession,
+            ControlCode::SessionPaused
+            | ControlCode::SessionPending
+            | ControlCode::SessionResumed
+            | ControlCode::SessionExpired
+            | ControlCode::SessionEnded
+                if !stands =>
+            {
+                Quirk::BearsControlBeforeActive
+            }
+            _ => return false,
+        };
+        self.has(quirk)
+    }
+
+    /// CLI-13.
+    fn keepalive(&self, now: Instant) -> Keepalive {
+        let mut policy = self.config.connection.keepalive;
+        if self.has(Quirk::NeverPings) {
+            policy.ping_every = NEVER;
+        }
+        if self.has(Quirk::BearsSilence) {
+            policy.silence = NEVER;
+        }
+        Keepalive::new(policy, now)
     }
 }
 
@@ -426,18 +571,16 @@ impl Endpoint for Client {
             return;
         }
         match done {
-            Done::Token(Ok(())) => {
-                self.phase = Phase::Api { deadline: now + self.config.connection.api_timeout };
-                self.start_job(Job::CreateSession);
-            }
+            Done::Token(Ok(())) => self.ask_api(Job::CreateSession, now),
             Done::Session(Ok(grant)) => self.dial(grant, now),
             Done::Dialled(Ok(())) => {
-                self.link = Some(Keepalive::new(self.config.connection.keepalive, now));
+                self.link = Some(self.keepalive(now));
                 self.negotiate(now);
             }
             Done::Pin(Ok(pin)) => self.handle_pin(pin.as_ref(), now),
             Done::Answered(yes) => self.handle_answer(yes, now),
             Done::PinStored(Ok(())) => self.handle_trusted(now),
+            Done::PinStored(Err(_)) if self.has(Quirk::IgnoresFailingStore) => self.handle_trusted(now),
             Done::Token(Err(cause))
             | Done::Session(Err(cause))
             | Done::Dialled(Err(cause))
@@ -447,6 +590,10 @@ impl Endpoint for Client {
     }
 
     fn handle_message(&mut self, message: Bytes, now: Instant) {
+        if self.link.is_none() {
+            // It came behind what ended its socket, and decides nothing any more.
+            return;
+        }
         self.handle_life(now);
         let decoded = Frame::decode(&message);
         // The payload then owns its memory alone and is opened in place.
@@ -465,7 +612,9 @@ impl Endpoint for Client {
     }
 
     fn handle_life(&mut self, now: Instant) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.link
+            && !self.config.quirks.has(Quirk::HearsNoLife)
+        {
             link.heard(now);
         }
     }
@@ -491,7 +640,7 @@ impl Endpoint for Client {
             Phase::Negotiating(negotiation)
                 if negotiation.deadline <= now && !self.config.quirks.has(Quirk::WaitsForHandshakeForEver) =>
             {
-                let cause = negotiation.overdue();
+                let cause = negotiation.overdue(self.config.quirks);
                 self.fail(cause, now);
             }
             Phase::Delay { until } if *until <= now => self.attempt(now),

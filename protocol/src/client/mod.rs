@@ -121,18 +121,19 @@ pub enum CloseReason {
     ByUser,
     /// Something that trying again cannot help.
     #[error("{0}")]
-    Fatal(Cause),
+    Fatal(#[source] Cause),
     /// The retries are used up; the last cause.
     #[error("gave up after {retries} retries: {cause}")]
     Exhausted {
         /// Retries that were made.
         retries: u32,
         /// Why the last attempt failed.
+        #[source]
         cause: Cause,
     },
     /// A Quick Connect session was lost; its code is used up (CLI-02).
     #[error("the Quick Connect session is over ({0}); get a new code")]
-    CodeUsed(Cause),
+    CodeUsed(#[source] Cause),
 }
 
 /// What the user of a client is told.

@@ -11,13 +11,14 @@ use super::{
 use crate::{
     Instant, SessionId,
     crypto::{
-        Accept, ClientHandshake, IdentityKey, SessionKeys, TrustDecision, TrustQuestion, TrustRefusal, decide,
+        Accept, ClientHandshake, IdentityKey, SessionKeys, TrustDecision, TrustQuestion, TrustRefusal, decide_with,
         refusal_of,
     },
     endpoint::Output,
     entropy,
     failure::Cause,
     peer::{Session, Side},
+    quirks::{Quirk, Quirks},
     sbp::Introduction,
     wire::Frame,
 };
@@ -52,8 +53,9 @@ pub(super) struct Negotiation {
 
 impl Negotiation {
     /// What the end of the time means: an unanswered question counts as a no (TRU-04).
-    pub(super) fn overdue(&self) -> Cause {
+    pub(super) fn overdue(&self, quirks: Quirks) -> Cause {
         match &self.step {
+            Step::Asking(..) if quirks.has(Quirk::AsksAgain) => Cause::HandshakeTimeout,
             Step::Asking(question, ..) => refused(refusal_of(*question), "nobody answered in time"),
             Step::Accept(_) | Step::Pin(..) | Step::Storing(_) | Step::Introducing => Cause::HandshakeTimeout,
         }
@@ -75,7 +77,7 @@ impl Client {
     pub(super) fn negotiate(&mut self, now: Instant) {
         let Phase::Dialling { daemon_id, session, .. } = &mut self.phase else { return };
         let (session, daemon_id) = (*session, std::mem::take(daemon_id));
-        let handshake = ClientHandshake::new(&mut *self.entropy);
+        let handshake = ClientHandshake::new_with(&mut *self.entropy, self.config.quirks);
         let init = Frame::HandshakeInit { session, client_ephemeral: *handshake.public() };
         self.phase = Phase::Negotiating(Box::new(Negotiation {
             deadline: now + self.config.connection.handshake_timeout,
@@ -106,6 +108,7 @@ impl Client {
                 negotiation.step = Step::Pin(identity, keys);
                 self.start_job(Job::LoadPin { daemon_id });
             }
+            Err(_) if self.config.quirks.has(Quirk::PinsUnverified) => self.pin_unverified(payload),
             Err(error) => self.fail(Cause::HandshakeFailed(error.to_string()), now),
         }
     }
@@ -115,7 +118,7 @@ impl Client {
         let Phase::Negotiating(negotiation) = &mut self.phase else { return };
         let Step::Pin(identity, keys) = &negotiation.step else { return };
         let (identity, keys) = (*identity, keys.clone());
-        match decide(self.config.trust, pin, &identity) {
+        match decide_with(self.config.trust, pin, &identity, self.config.quirks) {
             TrustDecision::Proceed => self.introduce(&keys, now),
             TrustDecision::Pin => self.store_pin(identity, keys),
             TrustDecision::Ask(question) => {
@@ -125,6 +128,13 @@ impl Client {
             TrustDecision::Refuse(refusal) => {
                 self.fail(refused(refusal, "the policy accepts pinned identities only"), now);
             }
+        }
+    }
+
+    /// What only a quirk does: pin an identity that has proven nothing.
+    fn pin_unverified(&mut self, payload: &Bytes) {
+        if let Ok(accept) = Accept::parse(payload) {
+            self.store_pin(accept.identity, SessionKeys { client_to_daemon: [0; 32], daemon_to_client: [0; 32] });
         }
     }
 
@@ -140,7 +150,7 @@ impl Client {
         let Phase::Negotiating(negotiation) = &mut self.phase else { return };
         let Step::Asking(question, identity, keys) = &negotiation.step else { return };
         let (question, identity, keys) = (*question, *identity, keys.clone());
-        if yes {
+        if yes || self.config.quirks.has(Quirk::PinsRefused) {
             self.store_pin(identity, keys);
         } else {
             self.fail(refused(refusal_of(question), "the user refused it"), now);
@@ -161,7 +171,8 @@ impl Client {
         negotiation.step = Step::Introducing;
         let early = std::mem::take(&mut negotiation.early);
         // SBP-03: new and random for each attempt
-        let peer_id = format!("peer_{:016x}", entropy::next_u64(&mut *self.entropy));
+        let random = entropy::next_u64(&mut *self.entropy);
+        let peer_id = format!("peer_{:016x}", if self.config.quirks.has(Quirk::KeepsPeerId) { 1 } else { random });
         let hello = Introduction::new(peer_id);
         let mut session =
             Session::new(negotiation.session, Side::Client, keys, &hello, self.config.limits, &mut *self.entropy);
@@ -180,6 +191,7 @@ impl Client {
         if let Phase::Negotiating(negotiation) = &mut self.phase {
             match negotiation.step {
                 // CRY-10
+                Step::Accept(_) if self.config.quirks.has(Quirk::SkipsEarlyData) => return,
                 Step::Accept(_) => return self.malformed("Data before the HandshakeAccept", now),
                 Step::Pin(..) | Step::Asking(..) | Step::Storing(_) => {
                     negotiation.early_bytes += payload.len();

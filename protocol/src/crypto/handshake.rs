@@ -106,9 +106,10 @@ fn derive(
     daemon_id: &str,
     client: &[u8; 32],
     accept: &Accept,
+    quirks: Quirks,
 ) -> Result<SessionKeys, HandshakeError> {
     let shared = own.diffie_hellman(&PublicKey::from(*other));
-    if !shared.was_contributory() {
+    if !shared.was_contributory() && !quirks.has(Quirk::TakesLowOrderKeys) {
         // CRY-03
         return Err(HandshakeError::LowOrder);
     }
@@ -124,6 +125,14 @@ fn derive(
     Ok(keys)
 }
 
+/// CRY-01: the private key of one session.
+fn fresh(entropy: &mut (impl Entropy + ?Sized), quirks: Quirks) -> Zeroizing<[u8; 32]> {
+    if quirks.has(Quirk::ReusesEphemeralKey) {
+        return Zeroizing::new([7; 32]);
+    }
+    Zeroizing::new(entropy::bytes::<32>(entropy))
+}
+
 /// A client's side of one key exchange; the private key is wiped on drop (CRY-12).
 pub struct ClientHandshake {
     secret: StaticSecret,
@@ -133,8 +142,11 @@ pub struct ClientHandshake {
 impl ClientHandshake {
     /// A fresh key pair (CRY-01).
     pub fn new(entropy: &mut (impl Entropy + ?Sized)) -> Self {
-        let seed = Zeroizing::new(entropy::bytes::<32>(entropy));
-        Self::from_private(*seed)
+        Self::new_with(entropy, Quirks::NONE)
+    }
+
+    pub(crate) fn new_with(entropy: &mut (impl Entropy + ?Sized), quirks: Quirks) -> Self {
+        Self::from_private(*fresh(entropy, quirks))
     }
 
     /// The exchange with a given private key; for known answers.
@@ -168,7 +180,7 @@ impl ClientHandshake {
         if !quirks.has(Quirk::SkipsSignature) && !accept.identity.verifies(&message, &accept.signature) {
             return Err(HandshakeError::Signature);
         }
-        derive(&self.secret, &accept.daemon_ephemeral, daemon_id, &self.public, accept)
+        derive(&self.secret, &accept.daemon_ephemeral, daemon_id, &self.public, accept, quirks)
     }
 }
 
@@ -188,8 +200,17 @@ pub fn accept(
     client_ephemeral: &[u8; INIT_LEN],
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<(Accept, SessionKeys), HandshakeError> {
-    let seed = Zeroizing::new(entropy::bytes::<32>(entropy));
-    accept_with_ephemeral(identity, daemon_id, client_ephemeral, *seed)
+    accept_with(identity, daemon_id, client_ephemeral, entropy, Quirks::NONE)
+}
+
+pub(crate) fn accept_with(
+    identity: &Identity,
+    daemon_id: &str,
+    client_ephemeral: &[u8; INIT_LEN],
+    entropy: &mut (impl Entropy + ?Sized),
+    quirks: Quirks,
+) -> Result<(Accept, SessionKeys), HandshakeError> {
+    accept_under(identity, daemon_id, client_ephemeral, *fresh(entropy, quirks), quirks)
 }
 
 /// As [`accept`], with a given private ephemeral key; for known answers.
@@ -202,11 +223,21 @@ pub fn accept_with_ephemeral(
     client_ephemeral: &[u8; INIT_LEN],
     private: [u8; 32],
 ) -> Result<(Accept, SessionKeys), HandshakeError> {
+    accept_under(identity, daemon_id, client_ephemeral, private, Quirks::NONE)
+}
+
+fn accept_under(
+    identity: &Identity,
+    daemon_id: &str,
+    client_ephemeral: &[u8; INIT_LEN],
+    private: [u8; 32],
+    quirks: Quirks,
+) -> Result<(Accept, SessionKeys), HandshakeError> {
     let secret = StaticSecret::from(private);
     let daemon_ephemeral = PublicKey::from(&secret).to_bytes();
     let signature = identity.sign(&signed(daemon_id, client_ephemeral, &daemon_ephemeral));
     let accept = Accept { identity: identity.public(), daemon_ephemeral, signature };
-    let keys = derive(&secret, client_ephemeral, daemon_id, client_ephemeral, &accept)?;
+    let keys = derive(&secret, client_ephemeral, daemon_id, client_ephemeral, &accept, quirks)?;
     Ok((accept, keys))
 }
 

@@ -10,8 +10,10 @@ mod replay;
 mod seal;
 mod trust;
 
+pub(crate) use handshake::accept_with;
 pub use handshake::{Accept, ClientHandshake, HandshakeError, Payload, SessionKeys, accept, accept_with_ephemeral};
 pub use identity::{Fingerprint, Identity, IdentityKey, ParseFingerprintError};
 pub use replay::{ReplayWindow, Replayed};
 pub use seal::{DEFAULT_WINDOW, Direction, OpenError, Opener, SealError, Sealer};
 pub use trust::{TrustDecision, TrustPolicy, TrustQuestion, TrustRefusal, decide, refusal_of};
+pub(crate) use trust::decide_with;

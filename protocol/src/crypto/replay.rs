@@ -58,6 +58,11 @@ impl ReplayWindow {
         self.ring[word] |= bit;
     }
 
+    /// Whether a newer sequence was marked.
+    pub(super) fn is_below_highest(&self, sequence: u64) -> bool {
+        self.highest.is_some_and(|highest| sequence < highest)
+    }
+
     fn place(&self, sequence: u64) -> (usize, u64) {
         (((sequence / 64) % self.ring.len() as u64) as usize, 1 << (sequence % 64))
     }

@@ -1,6 +1,7 @@
 //! Whether a client goes on with the identity that a daemon shows: the table of `docs/spec/2-crypto.md`.
 
 use super::{Fingerprint, IdentityKey};
+use crate::quirks::{Quirk, Quirks};
 
 /// How a client treats identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,21 +64,43 @@ pub enum TrustDecision {
 
 /// The table: the policy, the pin in the store, and the identity whose signature was good (CRY-02).
 pub fn decide(policy: TrustPolicy, pin: Option<&IdentityKey>, shown: &IdentityKey) -> TrustDecision {
-    let received = shown.fingerprint();
+    decide_with(policy, pin, shown, Quirks::NONE)
+}
+
+pub(crate) fn decide_with(
+    policy: TrustPolicy,
+    pin: Option<&IdentityKey>,
+    shown: &IdentityKey,
+    quirks: Quirks,
+) -> TrustDecision {
+    let received = shown.fingerprint_with(quirks);
+    let policy = match policy {
+        TrustPolicy::Auto | TrustPolicy::PinnedOnly if quirks.has(Quirk::AsksUnderAnyPolicy) => TrustPolicy::Prompt,
+        TrustPolicy::Prompt if quirks.has(Quirk::NeverAsks) => TrustPolicy::Auto,
+        policy => policy,
+    };
+    let asks = policy == TrustPolicy::Prompt && quirks.has(Quirk::AsksAboutPinned);
     match (policy, pin) {
-        (TrustPolicy::Auto | TrustPolicy::Prompt | TrustPolicy::PinnedOnly, Some(pin)) if pin == shown => {
+        (TrustPolicy::Auto | TrustPolicy::Prompt | TrustPolicy::PinnedOnly, Some(pin)) if pin == shown && !asks => {
             TrustDecision::Proceed
         }
+        (TrustPolicy::Auto, None | Some(_)) if quirks.has(Quirk::GoesOnWithoutPin) => TrustDecision::Proceed,
         (TrustPolicy::Auto, None | Some(_)) => TrustDecision::Pin,
         (TrustPolicy::Prompt, None) => TrustDecision::Ask(TrustQuestion::FirstConnection { fingerprint: received }),
         (TrustPolicy::Prompt, Some(pin)) => {
-            TrustDecision::Ask(TrustQuestion::Mismatch { expected: pin.fingerprint(), received })
+            TrustDecision::Ask(TrustQuestion::Mismatch { expected: expected(pin, shown, quirks), received })
         }
+        (TrustPolicy::PinnedOnly, None) if quirks.has(Quirk::PinsUnderPinnedOnly) => TrustDecision::Pin,
         (TrustPolicy::PinnedOnly, None) => TrustDecision::Refuse(TrustRefusal::Unknown { fingerprint: received }),
         (TrustPolicy::PinnedOnly, Some(pin)) => {
-            TrustDecision::Refuse(TrustRefusal::Changed { expected: pin.fingerprint(), received })
+            TrustDecision::Refuse(TrustRefusal::Changed { expected: expected(pin, shown, quirks), received })
         }
     }
+}
+
+/// TRU-05.
+fn expected(pin: &IdentityKey, shown: &IdentityKey, quirks: Quirks) -> Fingerprint {
+    if quirks.has(Quirk::ForgetsExpectedIdentity) { shown.fingerprint() } else { pin.fingerprint() }
 }
 
 /// What a no to a question, or no answer in time (TRU-04), amounts to.

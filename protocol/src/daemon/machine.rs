@@ -1,6 +1,9 @@
 //! The machine: the socket, retries, and what comes from the relay.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -10,6 +13,7 @@ use crate::{
     backoff::{base_delay, daemon_delay},
     endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
     failure::{Cause, Verdict},
+    quirks::Quirk,
     time::earliest,
     token,
     wire::{ControlCode, DecodeError, Frame, Reason, Signal, UnknownControlCode, close},
@@ -18,7 +22,9 @@ use crate::{
 /// Malformed frames in a row after which the socket is given up (DMN-08).
 const MALFORMED_LIMIT: u32 = 10;
 /// Within this time of a dial that was given up, a `replaced` close may be our own doing (DMN-01).
-const OWN_DIAL: std::time::Duration = std::time::Duration::from_secs(60);
+const OWN_DIAL: Duration = Duration::from_secs(60);
+/// For a quirk that waits for ever: longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Debug)]
 enum Phase {
@@ -43,6 +49,8 @@ pub struct Daemon {
     /// When a dial was last given up (DMN-01).
     gave_up: Option<Instant>,
     malformed: u32,
+    /// The last token, kept only by [`Quirk::ReusesPresenceToken`].
+    reused: Option<String>,
     link: Option<Keepalive>,
     pub(super) sessions: BTreeMap<SessionId, Slot>,
     /// When sessions are next looked at, the earliest first.
@@ -74,6 +82,7 @@ impl Daemon {
             resumable: false,
             gave_up: None,
             malformed: 0,
+            reused: None,
             link: None,
             sessions: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -101,6 +110,9 @@ impl Daemon {
 
     /// Ends everything, at once and for good; says goodbye to each session and to the relay (DMN-16, SBP-07).
     pub fn close(&mut self) {
+        if self.config.quirks.has(Quirk::ClosesOnlyWhenOnline) && !self.is_online() {
+            return;
+        }
         self.end(Cause::Closed);
     }
 
@@ -116,14 +128,19 @@ impl Daemon {
     pub(super) fn signal(&mut self, session: SessionId, signal: Signal, reason: Reason) {
         if self.is_online() {
             self.transmit(&Frame::Signal { session, signal, reason });
-        } else if signal == Signal::Close {
+        } else if signal == Signal::Close && !self.config.quirks.has(Quirk::ForgetsWhatEndedAway) {
             self.owed.insert(session, reason);
         }
     }
 
     /// DMN-03: a fresh token for every relay connection.
     fn attempt(&mut self, now: Instant) {
-        self.phase = Phase::Token { deadline: now + self.config.connection.api_timeout };
+        if let Some(token) = self.reused.clone() {
+            return self.dial(token, now);
+        }
+        let limit = self.config.connection.api_timeout;
+        let limit = if self.config.quirks.has(Quirk::DaemonWaitsForApi) { FOR_EVER } else { limit };
+        self.phase = Phase::Token { deadline: now + limit };
         self.out.push_back(Output::Start(Job::RenewToken));
     }
 
@@ -139,6 +156,7 @@ impl Daemon {
         };
         if let Some(wanted) = wanted
             && wanted != peek.daemon_id
+            && !self.config.quirks.has(Quirk::ServesAnyDaemonId)
         {
             return self.end(Cause::Api {
                 status: 400,
@@ -147,9 +165,20 @@ impl Daemon {
                 retry_after: None,
             });
         }
-        self.resumable = peek.is_resumable();
+        let quirks = self.config.quirks;
+        self.resumable =
+            (peek.is_resumable() || quirks.has(Quirk::ResumesWithoutScope)) && !quirks.has(Quirk::NeverResumes);
         self.daemon_id = peek.daemon_id;
-        self.phase = Phase::Dialling { deadline: now + self.config.connection.dial_timeout };
+        if quirks.has(Quirk::ReusesPresenceToken) {
+            self.reused = Some(token.clone());
+        }
+        self.dial(token, now);
+    }
+
+    fn dial(&mut self, token: String, now: Instant) {
+        let limit = self.config.connection.dial_timeout;
+        let limit = if self.config.quirks.has(Quirk::DaemonWaitsForDial) { FOR_EVER } else { limit };
+        self.phase = Phase::Dialling { deadline: now + limit };
         self.out.push_back(Output::Start(Job::Dial(token)));
     }
 
@@ -167,14 +196,43 @@ impl Daemon {
         self.report(Report::Online { daemon_id, first });
     }
 
+    /// DMN-01, or what a quirk makes of it.
+    fn verdict(&self, cause: &Cause) -> Verdict {
+        let quirks = self.config.quirks;
+        let status = if let Cause::Api { status, .. } = cause { *status } else { 0 };
+        if quirks.has(Quirk::DaemonRetriesRefusals) && matches!(status, 400 | 401 | 403 | 404) {
+            return Verdict::Retry;
+        }
+        let ends = quirks.has(Quirk::DaemonEndsOnServerErrors) && matches!(status, 429 | 500..=599)
+            || quirks.has(Quirk::DaemonEndsOnRefusedUpgrade) && matches!(cause, Cause::Upgrade { .. })
+            || quirks.has(Quirk::DaemonGivesUp) && self.retries >= 5;
+        if ends { Verdict::Fatal } else { cause.daemon_verdict() }
+    }
+
+    /// How long until the next attempt: DMN-04, and CLI-06 by DMN-13.
+    fn delay(&mut self, settled: bool, clean: bool, cause: &Cause) -> Duration {
+        let (policy, quirks) = (&self.config.retry, self.config.quirks);
+        let delay = if settled && clean && !quirks.has(Quirk::TakesCleanCloseForFault) {
+            daemon_delay(Duration::ZERO, policy.clean, &mut *self.entropy)
+        } else {
+            let at_once = quirks.has(Quirk::DaemonRetriesAtOnce)
+                || quirks.has(Quirk::ReconnectsAtOnceAfterControl) && matches!(cause, Cause::Control(_));
+            let base = if at_once { Duration::ZERO } else { base_delay(policy.initial, policy.max, self.retries) };
+            let spread = if quirks.has(Quirk::DaemonsRetryInStep) { Duration::ZERO } else { policy.spread };
+            daemon_delay(base, spread, &mut *self.entropy)
+        };
+        let asked = if quirks.has(Quirk::DaemonIgnoresRetryAfter) { None } else { cause.retry_after() };
+        delay.max(asked.unwrap_or_default())
+    }
+
     /// The attempt failed or the socket is lost: retry for ever, or end (DMN-01, DMN-04).
-    fn fail(&mut self, cause: Cause, clean: bool, now: Instant) {
+    pub(super) fn fail(&mut self, cause: Cause, clean: bool, now: Instant) {
         let lasted = match self.phase {
             Phase::Online { since } => Some(now - since),
             Phase::Closed => return,
             Phase::Idle | Phase::Token { .. } | Phase::Dialling { .. } | Phase::Delay { .. } => None,
         };
-        if let Verdict::Fatal = cause.daemon_verdict() {
+        if let Verdict::Fatal = self.verdict(&cause) {
             return self.end(cause);
         }
         if self.link.take().is_some() {
@@ -185,18 +243,11 @@ impl Daemon {
             }));
         }
         self.out.push_back(Output::Abandon);
-        let policy = &self.config.retry;
-        let settled = lasted.is_some_and(|lasted| lasted >= policy.settled);
-        if settled {
+        let settled = lasted.is_some_and(|lasted| lasted >= self.config.retry.settled);
+        if settled && !self.config.quirks.has(Quirk::DaemonNeverRestartsCount) {
             self.retries = 0;
         }
-        let delay = if settled && clean {
-            daemon_delay(std::time::Duration::ZERO, policy.clean, &mut *self.entropy)
-        } else {
-            let base = base_delay(policy.initial, policy.max, self.retries);
-            daemon_delay(base, policy.spread, &mut *self.entropy)
-        }
-        .max(cause.retry_after().unwrap_or_default());
+        let delay = self.delay(settled, clean, &cause);
         let retry = self.retries;
         self.retries = self.retries.saturating_add(1);
         self.phase = Phase::Delay { until: now + delay };
@@ -214,9 +265,11 @@ impl Daemon {
         }
         let by_user = cause == Cause::Closed;
         self.end_sessions(&cause, by_user);
+        self.owed.clear();
         self.phase = Phase::Closed;
         if self.link.take().is_some() {
-            self.out.push_back(Output::CloseSocket(close::NORMAL));
+            let code = if self.config.quirks.has(Quirk::LeavesAsGoingAway) { 1001 } else { close::NORMAL };
+            self.out.push_back(Output::CloseSocket(code));
         }
         self.out.push_back(Output::Abandon);
         self.report(Report::Ended(cause));
@@ -244,15 +297,18 @@ impl Daemon {
         code: Result<ControlCode, UnknownControlCode>,
         now: Instant,
     ) {
+        let quirks = self.config.quirks;
         let Some(session) = session else {
-            return match code {
-                Ok(ControlCode::RateLimited) => self.report(Report::RateLimited),
-                _ => self.fail(Cause::Control(code), false, now),
-            };
+            if code == Ok(ControlCode::RateLimited) && !quirks.has(Quirk::ReconnectsWhenRateLimited) {
+                self.report(Report::RateLimited);
+            } else if !quirks.has(Quirk::IgnoresConnectionControl) {
+                self.fail(Cause::Control(code), false, now);
+            }
+            return;
         };
         let frees = match code {
-            Ok(ControlCode::SessionEnded) => true,
-            Ok(code) => code.is_terminal(),
+            Ok(ControlCode::SessionEnded) => !quirks.has(Quirk::KeepsEndedSessions),
+            Ok(code) => code.is_terminal() && !quirks.has(Quirk::KeepsRefusedSessions),
             // WIRE-05
             Err(_) => true,
         };
@@ -271,7 +327,7 @@ impl Daemon {
         if let Some(session) = named {
             self.session_malformed(session, &error.to_string());
         }
-        if self.malformed >= MALFORMED_LIMIT {
+        if self.malformed >= MALFORMED_LIMIT && !self.config.quirks.has(Quirk::BearsMalformedFrames) {
             self.fail(Cause::MalformedFrame(format!("{MALFORMED_LIMIT} in a row, the last: {error}")), false, now);
         }
     }
@@ -305,7 +361,9 @@ impl Endpoint for Daemon {
         drop(message);
         match decoded {
             Ok(frame) => {
-                self.malformed = 0;
+                if !self.config.quirks.has(Quirk::CountsMalformedForEver) {
+                    self.malformed = 0;
+                }
                 self.handle_frame(frame, now);
             }
             Err(error) => self.handle_malformed(error, now),
@@ -330,7 +388,9 @@ impl Endpoint for Daemon {
             return;
         }
         let cause = Cause::SocketLost { code };
-        if code == Some(close::REPLACED) && self.gave_up.is_none_or(|at| now - at > OWN_DIAL) {
+        let quirks = self.config.quirks;
+        let own = self.gave_up.is_some_and(|at| now - at <= OWN_DIAL) && !quirks.has(Quirk::TakesOwnDialForRival);
+        if code == Some(close::REPLACED) && !own && !quirks.has(Quirk::DuelsForItsPlace) {
             // DMN-01: another process has taken this daemon's place; do not duel.
             return self.end(cause);
         }
@@ -354,8 +414,11 @@ impl Endpoint for Daemon {
             | Phase::Delay { .. }
             | Phase::Closed => {}
         }
+        let quirks = self.config.quirks;
         match self.link.as_mut().map(|link| link.poll(now)) {
+            Some(KeepaliveAction::Ping(_)) if quirks.has(Quirk::DaemonNeverPings) => {}
             Some(KeepaliveAction::Ping(ping)) => self.out.push_back(Output::Transmit(ping)),
+            Some(KeepaliveAction::Silent) if quirks.has(Quirk::DaemonBearsSilence) => self.handle_life(now),
             Some(KeepaliveAction::Silent) => self.fail(Cause::Silent, false, now),
             Some(KeepaliveAction::Wait) | None => {}
         }

@@ -9,7 +9,8 @@ use crate::{
     crypto, entropy,
     event::EventName,
     failure::Cause,
-    peer::{Answer, CallError, CallId, Delivery, Session, SessionOutput, Side},
+    peer::{Answer, CallError, CallId, Delivery, PendingCall, Session, SessionOutput, Side},
+    quirks::Quirk,
     sbp::{FrameId, Introduction},
     time::earliest,
     wire::{Frame, INIT_LEN, Reason, Signal},
@@ -26,6 +27,16 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    const fn state(&self) -> SessionState {
+        if self.deadline.is_some() {
+            SessionState::Negotiating
+        } else if self.session.is_held() {
+            SessionState::Paused
+        } else {
+            SessionState::Active
+        }
+    }
+
     fn due(&self) -> Option<Instant> {
         earliest(self.deadline, self.session.poll_timeout())
     }
@@ -42,7 +53,14 @@ impl Daemon {
             self.report(Report::Refused { session: id, cause: Cause::Overflow("sessions") });
             return self.signal(id, Signal::Close, Reason::Policy);
         }
-        let accepted = crypto::accept(&self.config.identity, &self.daemon_id, client_ephemeral, &mut *self.entropy);
+        let quirks = self.config.quirks;
+        let accepted = crypto::accept_with(
+            &self.config.identity,
+            &self.daemon_id,
+            client_ephemeral,
+            &mut *self.entropy,
+            quirks,
+        );
         let (accept, keys) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -56,18 +74,30 @@ impl Daemon {
         let peer_id = format!("peer_{:016x}", entropy::next_u64(&mut *self.entropy));
         let hello = Introduction::new(peer_id);
         let mut session = Session::new(id, Side::Daemon, &keys, &hello, self.config.limits, &mut *self.entropy);
-        session.set_quirks(self.config.quirks);
+        session.set_quirks(quirks);
         if self.config.receipts {
             session.send_receipts();
         }
-        let deadline = Some(now + self.config.connection.handshake_timeout);
+        let deadline = if quirks.has(Quirk::WaitsForHandshakeForEver) {
+            None
+        } else {
+            Some(now + self.config.connection.handshake_timeout)
+        };
         self.sessions.insert(id, Slot { session, deadline, armed: None });
         self.pump(id);
     }
 
-    pub(super) fn handle_data(&mut self, id: SessionId, payload: Bytes, _now: Instant) {
-        // DMN-06: frames of unknown sessions are ignored.
-        let Some(slot) = self.sessions.get_mut(&id) else { return };
+    pub(super) fn handle_data(&mut self, id: SessionId, payload: Bytes, now: Instant) {
+        let Some(slot) = self.sessions.get_mut(&id) else {
+            // CRY-10, DMN-06: frames of unknown sessions are ignored.
+            if self.config.quirks.has(Quirk::AnswersDataOfNoSession) {
+                self.signal(id, Signal::Close, Reason::StateLost);
+            }
+            if self.config.quirks.has(Quirk::ReconnectsOnUnknownSession) {
+                self.fail(Cause::MalformedFrame("a frame of an unknown session".to_owned()), false, now);
+            }
+            return;
+        };
         slot.session.handle_payload(payload, &mut *self.entropy);
         self.pump(id);
     }
@@ -81,6 +111,7 @@ impl Daemon {
 
     /// Does what a session asks for.
     fn pump(&mut self, id: SessionId) {
+        let quirks = self.config.quirks;
         while let Some(slot) = self.sessions.get_mut(&id)
             && let Some(output) = slot.session.poll_output()
         {
@@ -93,7 +124,9 @@ impl Daemon {
                 SessionOutput::Deliver(delivery) => self.report(Report::Delivery { session: id, delivery }),
                 SessionOutput::Ended(cause) => {
                     // DMN-15: after an SBP Close there is no error.
-                    let reason = if matches!(cause, Cause::PeerClosed { .. }) { Reason::None } else { Reason::Error };
+                    let closed = matches!(cause, Cause::PeerClosed { .. });
+                    let reason =
+                        if closed && !quirks.has(Quirk::SignalsErrorAfterClose) { Reason::None } else { Reason::Error };
                     self.end_session(id, cause, reason);
                 }
             }
@@ -118,18 +151,31 @@ impl Daemon {
 
     /// Ends a session from this side and tells the relay (DMN-15). Other sessions go on.
     pub fn end_session(&mut self, id: SessionId, cause: Cause, reason: Reason) {
-        if self.sessions.contains_key(&id) {
-            self.signal(id, Signal::Close, reason);
-            self.free(id, cause);
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        let quirks = self.config.quirks;
+        let together = quirks.has(Quirk::EndsSessionsTogether)
+            || quirks.has(Quirk::SlowConsumerEndsAll) && matches!(cause, Cause::Overflow(_));
+        let ended = if together { self.sessions.keys().copied().collect() } else { vec![id] };
+        for id in ended {
+            if !quirks.has(Quirk::EndsSessionSilently) {
+                self.signal(id, Signal::Close, reason);
+            }
+            self.free(id, cause.clone());
         }
     }
 
     /// Closes one session as its user asks: SBP Close, then Signal(close, none) (SBP-07, DMN-15).
     pub fn close_session(&mut self, id: SessionId) {
         if let Some(slot) = self.sessions.get_mut(&id) {
-            slot.session.close("", &mut *self.entropy);
+            // While the socket is away no SBP Close can go out.
+            if !slot.session.is_held() {
+                slot.session.close("", &mut *self.entropy);
+            }
             self.pump(id);
-            self.end_session(id, Cause::Closed, Reason::None);
+            let wrong = self.config.quirks.has(Quirk::SignalsErrorAfterClose);
+            self.end_session(id, Cause::Closed, if wrong { Reason::Error } else { Reason::None });
         }
     }
 
@@ -141,11 +187,7 @@ impl Daemon {
         }
         let error = if cause == Cause::Closed { CallError::PeerClosed } else { CallError::NotConnected };
         let opened = slot.session.is_introduced();
-        for pending in slot.session.take_calls() {
-            let delivery =
-                Delivery::CallEnded { call: pending.call, outcome: Err(error.clone()), waited: pending.waited };
-            self.report(Report::Delivery { session: id, delivery });
-        }
+        self.end_calls(id, slot.session.take_calls(), &error);
         self.report(if opened {
             Report::Closed { session: id, cause }
         } else {
@@ -153,13 +195,23 @@ impl Daemon {
         });
     }
 
+    fn end_calls(&mut self, session: SessionId, calls: impl Iterator<Item = PendingCall>, error: &CallError) {
+        for PendingCall { call, waited, .. } in calls {
+            let delivery = Delivery::CallEnded { call, outcome: Err(error.clone()), waited };
+            self.report(Report::Delivery { session, delivery });
+        }
+    }
+
     /// The socket is lost: sessions wait for it (DMN-11), or end with it (DMN-12).
     pub(super) fn pause_sessions(&mut self, resumable: bool, cause: &Cause) {
+        let quirks = self.config.quirks;
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let Some(slot) = self.sessions.get_mut(&id) else { continue };
-            if resumable && slot.session.is_introduced() {
+            if resumable && (slot.session.is_introduced() || quirks.has(Quirk::ResumesHalfMadeSessions)) {
                 slot.session.hold();
+                let broken = if quirks.has(Quirk::EndsCallsOnPause) { Some(slot.session.take_calls()) } else { None };
                 self.report(Report::Paused(id));
+                self.end_calls(id, broken.into_iter().flatten(), &CallError::NotConnected);
             } else {
                 // DMN-11: a session whose introduction was cut short is not whole.
                 if resumable {
@@ -179,15 +231,25 @@ impl Daemon {
             }
             return;
         }
-        for id in &ids {
-            self.signal(*id, Signal::Ready, Reason::None);
+        let quirks = self.config.quirks;
+        if !quirks.has(Quirk::SendsBeforeReady) && !quirks.has(Quirk::ForgetsReady) {
+            self.signal_ready(&ids);
         }
-        for id in ids {
-            if let Some(slot) = self.sessions.get_mut(&id) {
+        for id in &ids {
+            if let Some(slot) = self.sessions.get_mut(id) {
                 slot.session.resume();
-                self.report(Report::Resumed(id));
-                self.pump(id);
+                self.report(Report::Resumed(*id));
+                self.pump(*id);
             }
+        }
+        if quirks.has(Quirk::SendsBeforeReady) {
+            self.signal_ready(&ids);
+        }
+    }
+
+    fn signal_ready(&mut self, ids: &[SessionId]) {
+        for id in ids {
+            self.signal(*id, Signal::Ready, Reason::None);
         }
     }
 
@@ -199,7 +261,9 @@ impl Daemon {
                     slot.session.close("shutdown", &mut *self.entropy);
                 }
                 self.pump(id);
-                self.signal(id, Signal::Close, Reason::Shutdown);
+                if !self.config.quirks.has(Quirk::LeavesWithoutSignal) {
+                    self.signal(id, Signal::Close, Reason::Shutdown);
+                }
             }
             self.free(id, cause.clone());
         }
@@ -228,22 +292,19 @@ impl Daemon {
 
     /// The sessions and where they are, in the order of their ids.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, SessionState)> + '_ {
-        self.sessions.iter().map(|(id, slot)| {
-            let state = if slot.deadline.is_some() {
-                SessionState::Negotiating
-            } else if slot.session.is_held() {
-                SessionState::Paused
-            } else {
-                SessionState::Active
-            };
-            (*id, state)
-        })
+        self.sessions.iter().map(|(id, slot)| (*id, slot.state()))
+    }
+
+    /// Where a session is; `None` if there is none.
+    pub fn session_state(&self, id: SessionId) -> Option<SessionState> {
+        self.sessions.get(&id).map(Slot::state)
     }
 
     /// The session if it takes calls now: peers on a daemon fail at once (CLI-09, DMN-11).
     fn active(&mut self, id: SessionId) -> Result<&mut Session, CallError> {
+        let holds_calls = self.config.quirks.has(Quirk::HoldsNewCalls);
         match self.sessions.get_mut(&id) {
-            Some(slot) if slot.session.is_held() => Err(CallError::SessionPaused),
+            Some(slot) if slot.session.is_held() && !holds_calls => Err(CallError::SessionPaused),
             Some(slot) if slot.session.is_introduced() => Ok(&mut slot.session),
             Some(_) | None => Err(CallError::NotConnected),
         }
@@ -263,14 +324,17 @@ impl Daemon {
         now: Instant,
     ) -> Result<(), CallError> {
         let sent = now + limits.timeout.unwrap_or(self.config.rpc.timeout);
-        let total = limits.total.or(self.config.rpc.total).map(|total| now + total);
+        let total = limits.total.or(self.config.rpc.total).filter(|_| !self.config.quirks.has(Quirk::ForgetsTotal));
+        let total = total.map(|total| now + total);
         let deadline = Some(total.map_or(sent, |total| total.min(sent)));
         // Borrowed apart: the session and the entropy are both fields of the machine.
         self.active(id)?;
         if let Some(slot) = self.sessions.get_mut(&id) {
-            slot.session.call(call, method.to_owned(), params, deadline, false, &mut *self.entropy)?;
+            let called = slot.session.call(call, method.to_owned(), params, deadline, false, &mut *self.entropy);
+            // Also after a failure: the session may be over (CRY-05).
+            self.pump(id);
+            called?;
         }
-        self.pump(id);
         Ok(())
     }
 
@@ -302,9 +366,10 @@ impl Daemon {
         self.active(id)?;
         let Some(slot) = self.sessions.get_mut(&id) else { return Err(CallError::NotConnected) };
         let frame = FrameId::random(&mut *self.entropy);
-        slot.session.send_app(frame, subject, data)?;
+        let sent = slot.session.send_app(frame, subject, data);
+        // Also after a failure: the session may be over (CRY-05).
         self.pump(id);
-        Ok(frame)
+        sent.map(|()| frame)
     }
 
     /// Answers a request; while the session is paused the answer waits (DMN-11), one of a session that is over is dropped.

@@ -8,7 +8,7 @@ mod session;
 
 use bytes::Bytes;
 
-pub use self::session::Session;
+pub use self::session::{PendingCall, Session};
 use crate::{event::EventName, failure::Cause, sbp::FrameId, wire::MAX_PLAINTEXT};
 
 /// The number of a call, given by whoever calls; unique in one process.
@@ -58,8 +58,8 @@ pub enum CallError {
     /// The peer is in a state that takes no calls.
     #[error("the peer cannot do this now: {0}")]
     InvalidState(&'static str),
-    /// The caller gave up.
-    #[error("the call was cancelled")]
+    /// The caller gave up before it was done. A call that is cancelled by dropping it tells nobody (`rpc_cancelled`).
+    #[error("cancelled before it was done")]
     Cancelled,
     /// More waits than may wait.
     #[error("{waiting} bytes wait already and {size} more would be over the limit of {limit}")]
@@ -80,6 +80,9 @@ pub enum CallError {
         /// Bytes of the plaintext.
         size: usize,
     },
+    /// The method has a handler already (RPC-07).
+    #[error("the method `{0}` has a handler already")]
+    MethodTaken(String),
     /// No answer in time (RPC-05).
     #[error("no answer in time")]
     Timeout,
@@ -103,7 +106,8 @@ impl CallError {
             Self::NotConnected => "not_connected",
             Self::SessionPaused => "session_paused",
             Self::InvalidState(_) => "invalid_state",
-            Self::Cancelled => "rpc_cancelled",
+            Self::Cancelled => "cancelled",
+            Self::MethodTaken(_) => "rpc_method_already_registered",
             Self::BufferOverflow { .. } => "buffer_overflow",
             Self::InvalidPattern(_) => "invalid_pattern",
             Self::MessageTooLarge { .. } => "message_too_large",

@@ -10,7 +10,7 @@ use crate::{
     crypto::{Direction, OpenError, Opener, SealError, Sealer, SessionKeys},
     event::EventName,
     failure::Cause,
-    quirks::Quirks,
+    quirks::{Quirk, Quirks},
     rpc::{self, Envelope, OnEvent, OnRpc},
     sbp::{BrokenFrame, ErrorCode, Frame, FrameBody, FrameId, Introduction, Subject, SubjectError, write_message},
     wire::MAX_PLAINTEXT,
@@ -38,6 +38,8 @@ pub struct Session {
     receipts: bool,
     quirks: Quirks,
     introduced: bool,
+    /// The introduction, as long as a quirk holds it back.
+    unsaid: Option<SessionOutput>,
     ended: bool,
     calls: BTreeMap<FrameId, PendingCall>,
     deadlines: BTreeSet<(Instant, FrameId)>,
@@ -75,6 +77,7 @@ impl Session {
             receipts: false,
             quirks: Quirks::NONE,
             introduced: false,
+            unsaid: None,
             ended: false,
             calls: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -99,7 +102,17 @@ impl Session {
     /// From now on is wrong on purpose; for tests.
     pub fn set_quirks(&mut self, quirks: Quirks) {
         self.quirks = quirks;
+        self.sealer.set_quirks(quirks);
         self.opener.set_quirks(quirks);
+        if quirks.has(Quirk::IntroducesItselfSecond) {
+            self.unsaid = self.out.pop_front();
+        }
+    }
+
+    /// From here on counts sequences on from this one; for tests at the edge.
+    #[doc(hidden)]
+    pub fn continue_at(&mut self, sequence: u64) {
+        self.sealer.continue_at(sequence);
     }
 
     /// From now on answers each Message with an Ack; off by default (SBP-05).
@@ -124,11 +137,17 @@ impl Session {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.clock_stands() {
+            return None;
+        }
         self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Ends the calls whose time is over (RPC-05).
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.clock_stands() {
+            return;
+        }
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
@@ -139,6 +158,11 @@ impl Session {
         }
     }
 
+    /// RPC-05: being paused counts.
+    fn clock_stands(&self) -> bool {
+        self.is_held() && self.quirks.has(Quirk::StopsClockWhilePaused)
+    }
+
     /// Opens a Data payload and acts on what it holds.
     pub fn handle_payload(&mut self, payload: Bytes, entropy: &mut (impl Entropy + ?Sized)) {
         if self.ended {
@@ -147,6 +171,9 @@ impl Session {
         let plaintext = match self.opener.open(payload) {
             Ok(plaintext) => plaintext,
             // CRY-06: that message is refused, the session goes on.
+            Err(OpenError::Replayed(_)) if self.quirks.has(Quirk::EndsOnReplay) => {
+                return self.end(Cause::DecryptFailed);
+            }
             Err(OpenError::Replayed(_)) => {
                 self.refused += 1;
                 return;
@@ -155,34 +182,47 @@ impl Session {
                 return self.end(Cause::MalformedFrame(format!("a Data payload of {length} bytes")));
             }
             // CRY-09
+            Err(OpenError::Forged) if self.quirks.has(Quirk::GoesOnAfterForgery) => return,
             Err(OpenError::Forged) => return self.end(Cause::DecryptFailed),
         };
         match Frame::decode(&plaintext) {
-            Ok(frame) if self.introduced => self.handle_frame(frame, plaintext.len(), entropy),
-            Ok(frame) => self.handle_first_frame(frame),
+            Ok(frame) if self.introduced || self.acts_early(&frame) => self.handle_frame(frame, plaintext.len(), entropy),
+            Ok(frame) => self.handle_first_frame(frame, entropy),
             Err(broken) => self.handle_broken(broken, entropy),
         }
+    }
+
+    fn acts_early(&self, frame: &Frame) -> bool {
+        self.quirks.has(Quirk::TalksBeforeIntroduction) && !matches!(frame.body, FrameBody::Handshake(_))
     }
 
     /// SBP-02.
     fn handle_broken(&mut self, broken: BrokenFrame, entropy: &mut (impl Entropy + ?Sized)) {
         let BrokenFrame { id, answered, fatal, reason } = broken;
+        let answered = (answered || self.quirks.has(Quirk::AnswersBrokenReceipts))
+            && !self.quirks.has(Quirk::SkipsBrokenFrameSilently);
         if answered {
-            let id = id.unwrap_or_else(|| FrameId::random(entropy));
-            self.send_error(id, ErrorCode::InvalidFrame, reason);
+            let id = id.unwrap_or_else(|| self.new_id(entropy));
+            self.send_error(id, ErrorCode::InvalidFrame, reason, entropy);
         }
+        let fatal = (fatal || self.quirks.has(Quirk::ClosesOnBrokenFrame))
+            && !self.quirks.has(Quirk::GoesOnAfterReservedFlags);
         if fatal || !self.introduced {
             self.end(Cause::PeerViolation { code: ErrorCode::InvalidFrame, reason: reason.to_owned() });
         }
     }
 
     /// SBP-03: the first frame is the introduction.
-    fn handle_first_frame(&mut self, frame: Frame) {
+    fn handle_first_frame(&mut self, frame: Frame, entropy: &mut (impl Entropy + ?Sized)) {
         let (code, reason) = match frame.body {
             FrameBody::Handshake(json) => match Introduction::parse(&json) {
                 Ok(said) => {
                     self.introduced = true;
+                    self.out.extend(self.unsaid.take());
                     return self.out.push_back(SessionOutput::Introduced(said));
+                }
+                Err(error) if self.quirks.has(Quirk::RefusesAllAsMalformed) => {
+                    (ErrorCode::InvalidFrame, error.to_string())
                 }
                 Err(error) => (error.code(), error.to_string()),
             },
@@ -192,12 +232,15 @@ impl Session {
                 let reason = "an Ack before the handshake".to_owned();
                 return self.end(Cause::PeerViolation { code: ErrorCode::ProtocolViolation, reason });
             }
+            // ◇ SBP-03 would answer Error 1000, SBP-07 lets Close end the session from either side: nobody is left to be told.
             FrameBody::Close { reason } => return self.end(Cause::PeerClosed { reason }),
             FrameBody::Ping | FrameBody::Pong | FrameBody::Message { .. } => {
                 (ErrorCode::ProtocolViolation, "the first frame is not the handshake".to_owned())
             }
         };
-        self.send_error(frame.id, code, &reason);
+        if !self.quirks.has(Quirk::RefusesIntroductionSilently) {
+            self.send_error(frame.id, code, &reason, entropy);
+        }
         self.end(Cause::PeerViolation { code, reason });
     }
 
@@ -205,36 +248,54 @@ impl Session {
         let id = frame.id;
         match frame.body {
             // ◇ A second introduction is a frame out of place: told, and skipped.
-            FrameBody::Handshake(_) => self.send_error(id, ErrorCode::InvalidFrame, "a second handshake"),
+            FrameBody::Handshake(_) => self.send_error(id, ErrorCode::InvalidFrame, "a second handshake", entropy),
             // SBP-05
-            FrameBody::Ping => self.send_control(&Frame::new(FrameBody::Pong, entropy)),
+            FrameBody::Ping if self.quirks.has(Quirk::IgnoresPing) => {}
+            FrameBody::Ping => self.send_new(FrameBody::Pong, entropy),
             FrameBody::Pong => {}
+            // SBP-07
+            FrameBody::Close { .. } if self.quirks.has(Quirk::IgnoresClose) => {}
             FrameBody::Close { reason } => self.end(Cause::PeerClosed { reason }),
             FrameBody::Ack(id) => self.deliver(Delivery::Ack(id)),
             // SBP-05, SBP-06
             FrameBody::Error { code, message, .. } => match ErrorCode::from_u16(code) {
+                _ if self.quirks.has(Quirk::AnswersErrors) => {
+                    self.send_error(id, ErrorCode::InvalidFrame, "an error", entropy);
+                }
+                _ if self.quirks.has(Quirk::GoesOnAfterViolation) => {}
                 Some(ErrorCode::ProtocolViolation | ErrorCode::UnsupportedVersion) => {
                     self.end(Cause::PeerError { code, message });
                 }
                 Some(ErrorCode::InvalidFrame | ErrorCode::UnsupportedFeature) | None => {}
             },
             FrameBody::Message { subject, data } => match self.accept_subject(id, &subject, entropy) {
-                Ok(Subject::Rpc) => self.handle_rpc(id, &data, size, entropy),
-                Ok(Subject::Event) => match rpc::on_event(&data) {
-                    OnEvent::Deliver { name, data } => {
-                        if self.admit(size) {
-                            self.deliver(Delivery::Event { name, data, size });
-                        }
+                Ok(subject @ (Subject::Rpc | Subject::Event)) if self.quirks.has(Quirk::MixesSubjects) => {
+                    if let (Subject::Rpc, OnEvent::Deliver { .. }) = (&subject, rpc::on_event(&data)) {
+                        self.handle_event(id, &data, size, entropy);
+                    } else {
+                        self.handle_rpc(id, &data, size, entropy);
                     }
-                    OnEvent::Drop => {}
-                },
+                }
+                Ok(Subject::Rpc) => self.handle_rpc(id, &data, size, entropy),
+                Ok(Subject::Event) => self.handle_event(id, &data, size, entropy),
                 Ok(Subject::App(subject)) => {
                     if self.admit(size) {
                         self.deliver(Delivery::App { subject, data, size });
                     }
                 }
                 // SBP-04
-                Err(error) => self.send_error(id, error.code(), &error.to_string()),
+                Err(error) => {
+                    let code = match error.code() {
+                        _ if self.quirks.has(Quirk::StreamsAreInvalid) => ErrorCode::InvalidFrame,
+                        code => code,
+                    };
+                    if !self.quirks.has(Quirk::SkipsUnknownSubjectSilently) {
+                        self.send_error(id, code, &error.to_string(), entropy);
+                    }
+                    if self.quirks.has(Quirk::ClosesOnUnknownSubject) {
+                        self.end(Cause::PeerViolation { code, reason: error.to_string() });
+                    }
+                }
             },
         }
     }
@@ -247,10 +308,25 @@ impl Session {
         entropy: &mut (impl Entropy + ?Sized),
     ) -> Result<Subject, SubjectError> {
         let subject = Subject::parse(subject)?;
-        if self.receipts {
-            self.send_control(&Frame::new(FrameBody::Ack(id), entropy));
+        if self.receipts || self.quirks.has(Quirk::ConfirmsUnasked) {
+            self.send_new(FrameBody::Ack(id), entropy);
         }
         Ok(subject)
+    }
+
+    fn handle_event(&mut self, id: FrameId, data: &Bytes, size: usize, entropy: &mut (impl Entropy + ?Sized)) {
+        match rpc::on_event(data) {
+            OnEvent::Deliver { name, data } => {
+                if self.admit(size) {
+                    self.deliver(Delivery::Event { name, data, size });
+                }
+            }
+            // RPC-03, RPC-04
+            OnEvent::Drop if self.quirks.has(Quirk::AnswersBrokenEvents) => {
+                self.send_error(id, ErrorCode::InvalidFrame, "no event", entropy);
+            }
+            OnEvent::Drop => {}
+        }
     }
 
     fn handle_rpc(&mut self, id: FrameId, data: &Bytes, size: usize, entropy: &mut (impl Entropy + ?Sized)) {
@@ -275,18 +351,33 @@ impl Session {
             }
             // RPC-01
             OnRpc::Answer { cid, outcome } => {
+                let cid = match self.calls.first_key_value() {
+                    Some((oldest, _)) if self.quirks.has(Quirk::MatchesAnswersByOrder) => *oldest,
+                    Some(_) | None => cid,
+                };
+                if self.quirks.has(Quirk::EndsOnUnknownAnswer) && !self.calls.contains_key(&cid) {
+                    let reason = "an answer to no call".to_owned();
+                    return self.end(Cause::PeerViolation { code: ErrorCode::ProtocolViolation, reason });
+                }
                 if let Some(call) = self.take_call(&cid) {
                     let outcome = outcome.map_err(|(code, message, data)| CallError::Rpc { code, message, data });
                     self.deliver_end(call, outcome);
                 }
             }
             // RPC-03
+            OnRpc::Refuse { .. } | OnRpc::RefuseFrame { .. } if self.quirks.has(Quirk::SkipsBrokenEnvelope) => {}
+            OnRpc::Refuse { reason, .. } | OnRpc::RefuseFrame { reason }
+                if self.quirks.has(Quirk::ClosesOnBrokenEnvelope) =>
+            {
+                let reason = reason.to_owned();
+                self.end(Cause::PeerViolation { code: ErrorCode::InvalidFrame, reason });
+            }
             OnRpc::Refuse { cid, reason } => {
                 let error =
                     Envelope::Error { cid, code: rpc::code::INVALID_ENVELOPE, message: reason.to_owned(), data: None };
                 self.send_envelope(&error, entropy);
             }
-            OnRpc::RefuseFrame { reason } => self.send_error(id, ErrorCode::InvalidFrame, reason),
+            OnRpc::RefuseFrame { reason } => self.send_error(id, ErrorCode::InvalidFrame, reason, entropy),
             OnRpc::Drop => {}
         }
     }
@@ -295,7 +386,9 @@ impl Session {
     fn admit(&mut self, size: usize) -> bool {
         self.waiting_frames += 1;
         self.waiting_bytes += size;
-        if self.waiting_frames > self.limits.waiting_frames || self.waiting_bytes > self.limits.waiting_bytes {
+        let bytes = if self.quirks.has(Quirk::CountsNoWaitingBytes) { 0 } else { self.waiting_bytes };
+        let over = self.waiting_frames > self.limits.waiting_frames || bytes > self.limits.waiting_bytes;
+        if over && !self.quirks.has(Quirk::WaitsForConsumerWithoutBound) {
             self.end(Cause::Overflow("messages that nobody consumes"));
             return false;
         }
@@ -324,7 +417,8 @@ impl Session {
         if self.calls.len() >= self.limits.calls {
             return Err(CallError::BufferOverflow { waiting: self.calls.len(), size: 1, limit: self.limits.calls });
         }
-        let id = FrameId::random(entropy);
+        let deadline = deadline.filter(|_| !self.quirks.has(Quirk::WaitsForAnswerForEver));
+        let id = self.new_id(entropy);
         let request = Envelope::Request { method, params, cid: id };
         self.seal_message(&id, "rpc", |out| request.write(out))?;
         self.calls.insert(id, PendingCall { call, waited, deadline });
@@ -369,15 +463,16 @@ impl Session {
         if self.ended {
             return;
         }
-        let id = FrameId::random(entropy);
+        let id = self.new_id(entropy);
         let Err(error) = self.seal_message(&id, "rpc", |out| envelope.write(out)) else { return };
         if let (CallError::MessageTooLarge { size }, Envelope::Result { cid, .. } | Envelope::Error { cid, .. }) =
             (error, envelope)
+            && !self.quirks.has(Quirk::DropsTooLargeAnswer)
         {
             let message = format!("the answer has {size} bytes; one frame takes {MAX_PLAINTEXT}");
             let error = Envelope::Error { cid: *cid, code: rpc::code::APPLICATION, message, data: None };
             // A short error always fits; a session that cannot seal any more has ended.
-            let _ = self.seal_message(&FrameId::random(entropy), "rpc", |out| error.write(out));
+            let _ = self.seal_message(&self.new_id(entropy), "rpc", |out| error.write(out));
         }
     }
 
@@ -392,7 +487,7 @@ impl Session {
         entropy: &mut (impl Entropy + ?Sized),
     ) -> Result<(), CallError> {
         let event = Envelope::Event { name: name.as_str().to_owned(), data };
-        self.seal_message(&FrameId::random(entropy), "event", |out| event.write(out))
+        self.seal_message(&self.new_id(entropy), "event", |out| event.write(out))
     }
 
     /// Sends an application's own message on `app/…` under a frame id, by which a receipt names it.
@@ -409,7 +504,9 @@ impl Session {
     /// Sends SBP Close (SBP-07) and ends the session.
     pub fn close(&mut self, reason: &str, entropy: &mut (impl Entropy + ?Sized)) {
         if !self.ended {
-            self.send_control(&Frame::new(FrameBody::Close { reason: reason.to_owned() }, entropy));
+            if !self.quirks.has(Quirk::LeavesSilently) {
+                self.send_new(FrameBody::Close { reason: reason.to_owned() }, entropy);
+            }
             self.ended = true;
         }
     }
@@ -421,10 +518,20 @@ impl Session {
 
     /// Sends what was held back, in order, and goes on.
     pub fn resume(&mut self) {
-        for frame in self.held.take().into_iter().flatten() {
-            self.out.push_back(SessionOutput::Frame(frame));
+        let mut held = self.held.take().unwrap_or_default();
+        if self.quirks.has(Quirk::LosesHeldFrames) {
+            held.clear();
         }
+        if self.quirks.has(Quirk::SendsHeldNewestFirst) {
+            held.make_contiguous().reverse();
+        }
+        self.out.extend(held.into_iter().map(SessionOutput::Frame));
         self.held_bytes = 0;
+    }
+
+    /// From now on no call of this side ends for want of time; what only a quirk does.
+    pub(crate) fn stop_clocks(&mut self) {
+        self.deadlines.clear();
     }
 
     /// Whether frames are held back.
@@ -432,7 +539,19 @@ impl Session {
         self.held.is_some()
     }
 
-    fn send_error(&mut self, id: FrameId, code: ErrorCode, message: &str) {
+    /// SBP-01: new for every frame.
+    fn new_id(&self, entropy: &mut (impl Entropy + ?Sized)) -> FrameId {
+        if self.quirks.has(Quirk::ReusesFrameIds) { FrameId::from_bytes([1; 16]) } else { FrameId::random(entropy) }
+    }
+
+    fn send_new(&mut self, body: FrameBody, entropy: &mut (impl Entropy + ?Sized)) {
+        let id = self.new_id(entropy);
+        self.send_control(&Frame { id, timestamp: None, body });
+    }
+
+    /// SBP-01: under the id of the frame that it is about.
+    fn send_error(&mut self, id: FrameId, code: ErrorCode, message: &str, entropy: &mut (impl Entropy + ?Sized)) {
+        let id = if self.quirks.has(Quirk::ErrorsUnderNewId) { self.new_id(entropy) } else { id };
         let body = FrameBody::Error { code: code.code(), message: message.to_owned(), details: Bytes::new() };
         self.send_control(&Frame { id, timestamp: None, body });
     }
@@ -459,6 +578,7 @@ impl Session {
     fn push_sealed(&mut self, sealed: Result<Bytes, SealError>) -> Result<(), CallError> {
         let frame = match sealed {
             Ok(frame) => frame,
+            Err(SealError::TooLarge(_)) if self.quirks.has(Quirk::DropsTooLarge) => return Ok(()),
             Err(SealError::TooLarge(size)) => return Err(CallError::MessageTooLarge { size }),
             // CRY-05
             Err(SealError::Exhausted) => {
@@ -471,7 +591,7 @@ impl Session {
             return Ok(());
         };
         self.held_bytes += frame.len();
-        if self.held_bytes > self.limits.held_bytes {
+        if self.held_bytes > self.limits.held_bytes && !self.quirks.has(Quirk::HoldsWithoutBound) {
             self.end(Cause::Overflow("messages held back while the session is paused"));
             return Err(CallError::SessionPaused);
         }

@@ -14,9 +14,11 @@ use sideband_protocol::{
     client::{ConnectionPolicy, RpcPolicy},
     crypto::Identity,
     daemon::{Daemon as Machine, DaemonConfig, DaemonRetryPolicy},
+    peer::CallError,
     quirks::{Quirk, Quirks},
 };
 use tokio::sync::{broadcast, watch};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -32,7 +34,8 @@ use crate::{
     error::argument,
     hub::{Handler, Handlers, MethodInfo},
     identity::StoreError,
-    peer::{Context, check_method, erase, taken},
+    options::handler_options,
+    peer::{Context, check_method, erase, introspection, taken},
     service::Service,
     socket,
 };
@@ -168,79 +171,12 @@ impl Daemon {
         self
     }
 
-    /// What a method says of itself to who asks `$sideband/rpc.describe`, once [`introspection`](Self::introspection) is on (RPC-08).
-    pub fn describe(self, method: &str, info: MethodInfo) -> Self {
-        self.handlers.describe(method.to_owned(), info);
-        self
-    }
-
-    /// Answers every method of a typed service; see [`service!`](macro@crate::service).
-    ///
-    /// # Errors
-    /// One of its methods has a handler already (RPC-07).
-    pub fn serve(self, service: impl Service) -> Result<Self, Error> {
-        for (method, handler) in service.into_handlers() {
-            check_method(method)?;
-            if !self.handlers.add(method.to_owned(), handler.0) {
-                return Err(taken(method));
-            }
-        }
-        Ok(self)
-    }
-
-    /// Answers a method for every connection. Each call runs in a task of its own.
-    ///
-    /// # Errors
-    /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
-    pub fn handle<P, R, E, F, Fut>(self, method: &str, handler: F) -> Result<Self, Error>
-    where
-        P: DeserializeOwned + Send + 'static,
-        R: Serialize,
-        E: Into<HandlerError>,
-        F: Fn(P, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-    {
-        check_method(method)?;
-        self.add(method, erase(handler))
-    }
-
-    /// Answers the platform's methods: `$sideband/rpc.list` with the names of all methods, `$sideband/rpc.describe` with what
-    /// each says of itself (RPC-08).
-    ///
-    /// # Errors
-    /// They are answered already.
-    pub fn introspection(self) -> Result<Self, Error> {
-        let (list, describe) = (Arc::downgrade(&self.handlers), Arc::downgrade(&self.handlers));
-        self.platform("rpc.list", move |_: serde::de::IgnoredAny, _| {
-            let methods = list.upgrade().map(|handlers| handlers.names()).unwrap_or_default();
-            async move { Ok::<_, HandlerError>(serde_json::json!({ "methods": methods })) }
-        })?
-        .platform("rpc.describe", move |_: serde::de::IgnoredAny, _| {
-            let methods = describe.upgrade().map(|handlers| handlers.described()).unwrap_or_default();
-            async move { Ok::<_, HandlerError>(methods) }
-        })
-    }
-
-    /// Answers a method of the platform, `$sideband/NAME`; for those who build platforms (RPC-08).
-    ///
-    /// # Errors
-    /// It is answered already.
-    pub fn platform<P, R, E, F, Fut>(self, name: &str, handler: F) -> Result<Self, Error>
-    where
-        P: DeserializeOwned + Send + 'static,
-        R: Serialize,
-        E: Into<HandlerError>,
-        F: Fn(P, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-    {
-        self.add(&format!("$sideband/{name}"), erase(handler))
-    }
-
-    fn add(self, method: &str, handler: Handler) -> Result<Self, Error> {
-        if self.handlers.add(method.to_owned(), handler) { Ok(self) } else { Err(taken(method)) }
-    }
+    handler_options!(handlers, quirks);
 
     /// Runs for each session once it stands; its failure or panic ends that session only (DMN-15). It is stopped when the session is over.
+    ///
+    /// What the client sends first waits until the handler has come to its first `await` that waits: what it registers until then
+    /// misses nothing.
     pub fn on_connection<F, Fut, E>(mut self, handler: F) -> Self
     where
         F: Fn(Connection) -> Fut + Send + Sync + 'static,
@@ -267,6 +203,19 @@ impl Daemon {
         Ok(server)
     }
 
+    /// As [`listen`](Self::listen), unless `cancel` is ready before the relay socket stands for the first time: then it fails at once.
+    /// Later `cancel` has no effect (DMN-05).
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen), and `cancelled`.
+    pub async fn listen_unless(self, cancel: impl Future<Output = ()>) -> Result<Server, Error> {
+        tokio::select! {
+            biased;
+            () = cancel => Err(CallError::Cancelled.into()),
+            server = self.listen() => server,
+        }
+    }
+
     /// Starts connecting in a task of its own and returns at once, so that [`Server::events`] shows attempts that fail before
     /// the relay socket stands for the first time; [`Server::when_online`] waits for that.
     ///
@@ -279,7 +228,7 @@ impl Daemon {
         };
         let mut entropy = env.entropy.entropy();
         let identity = self.identity.unwrap_or_else(|| Identity::generate(&mut *entropy));
-        let fingerprint = identity.public().fingerprint();
+        let fingerprint = identity.public().fingerprint_with(self.quirks);
         let mut config = DaemonConfig::new(identity);
         config.daemon_id = self.daemon_id;
         config.retry = self.retry;
@@ -311,10 +260,11 @@ impl Daemon {
         };
         shared.with(|machine, now| machine.start(now));
         let (driven, task) = (shared.clone(), finished.clone());
-        tokio::spawn(async move {
+        let run = async move {
             drive(driven, host).await;
             task.send_replace(true);
-        });
+        };
+        tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
         // Dropping it from here on closes the machine.
         Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, status, finished })))
     }

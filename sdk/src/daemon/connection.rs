@@ -56,8 +56,7 @@ impl Connection {
 
     /// Where the session is; `None` once it is over.
     pub fn state(&self) -> Option<SessionState> {
-        let find = |machine: &Machine| machine.sessions().find(|(id, _)| *id == self.session);
-        self.shared.look(find).map(|(_, state)| state)
+        self.shared.look(|machine| machine.session_state(self.session))
     }
 
     /// Waits until the session is over.

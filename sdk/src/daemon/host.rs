@@ -1,6 +1,6 @@
 //! What a daemon does for its machine: tokens, dials, sessions and what its user is told.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::FutureExt;
 use sideband_protocol::{
@@ -12,6 +12,7 @@ use sideband_protocol::{
     wire::Reason,
 };
 use tokio::sync::{broadcast, watch};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -23,11 +24,12 @@ use super::{
 use crate::{
     api,
     client::fork,
-    counters::{self, Role},
     driver::{Host, JobFuture, Shared, boxed},
+    error::whole,
     hub::{Handlers, Hub, lock, panic_text},
     peer::Peer,
     socket,
+    telemetry::{self, Role},
 };
 
 pub(super) struct DaemonHost {
@@ -64,11 +66,21 @@ impl DaemonHost {
         lock(&self.connections).insert(session, connection.clone());
         if let Some(handler) = &self.on_connection {
             let (handler, shared, quirks) = (handler.clone(), self.shared.clone(), self.quirks);
-            hub.spawn(async move {
-                let run = AssertUnwindSafe(async { handler(connection).await });
-                let failed = match run.catch_unwind().await {
+            let (peer, gate) = (connection.peer.clone(), hub.clone());
+            // What the client sends first waits until the handler has had the chance to register for it.
+            hub.close_gate();
+            let span = tracing::info_span!(target: "sideband::daemon", "session", %session);
+            let run = async move {
+                let mut handling = std::pin::pin!(AssertUnwindSafe(async { handler(connection).await }).catch_unwind());
+                let first = std::future::poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
+                gate.open_gate(&peer);
+                let ended = match first {
+                    Poll::Ready(ended) => ended,
+                    Poll::Pending => handling.await,
+                };
+                let failed = match ended {
                     Ok(Ok(())) => return,
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(Err(error)) => whole(&*error),
                     Err(_) if quirks.has(Quirk::MissesHandlerPanics) => return,
                     Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
                 };
@@ -77,7 +89,8 @@ impl DaemonHost {
                 if !quirks.has(Quirk::KeepsSessionOfFailedHandler) {
                     shared.with(|machine, _| machine.end_session(session, Cause::HandlerFailed(failed), Reason::Error));
                 }
-            });
+            };
+            hub.spawn(run.instrument(span));
         }
         self.tell(ServerEvent::Opened(session));
     }
@@ -96,7 +109,7 @@ impl Host<Machine> for DaemonHost {
         let access = self.access.clone();
         match job {
             Job::RenewToken => {
-                counters::attempt(Role::Daemon);
+                telemetry::attempt(Role::Daemon);
                 boxed(async move {
                     let result = api::call(&access.env, &access.api, &RenewToken, access.credential()).await;
                     (Done::Token(result.map(|answer| answer.presence_token)), None)
@@ -127,18 +140,18 @@ impl Host<Machine> for DaemonHost {
                 self.tell(ServerEvent::Offline(cause));
             }
             Report::Retrying { retry, delay, cause } => {
-                counters::reconnect(Role::Daemon);
+                telemetry::reconnect(Role::Daemon);
                 tracing::info!(target: "sideband::daemon", retry, ?delay, %cause, "retrying");
                 self.tell(ServerEvent::Retrying { retry, delay, cause });
             }
             Report::Opened { session, introduction } => {
-                counters::session(Role::Daemon);
+                telemetry::session(Role::Daemon);
                 tracing::info!(target: "sideband::daemon", %session, "session opened");
                 self.opened(session, &introduction.peer_id);
             }
             Report::Paused(session) => self.tell(ServerEvent::Paused(session)),
             Report::Resumed(session) => {
-                counters::resumed(Role::Daemon);
+                telemetry::resumed(Role::Daemon);
                 self.tell(ServerEvent::Resumed(session));
             }
             Report::Closed { session, cause } => {
@@ -151,7 +164,7 @@ impl Host<Machine> for DaemonHost {
                 self.tell(ServerEvent::Refused { session, cause });
             }
             Report::Delivery { session, delivery } => {
-                counters::delivery(&delivery);
+                telemetry::delivery(&delivery);
                 let peer = lock(&self.connections).get(&session).map(|connection| connection.peer.clone());
                 if let Some(peer) = peer {
                     peer.hub().deliver(delivery, &peer);

@@ -1,6 +1,7 @@
-//! What is counted, through the `metrics` facade; a program that installs a recorder sees it, others pay nothing.
+//! What operators see, under names that do not change: counters through the `metrics` facade, spans and events through `tracing`.
+//! A program that installs a recorder or a subscriber sees them, others pay nothing.
 //!
-//! | name | labels | what |
+//! | counter | labels | what |
 //! |---|---|---|
 //! | `sideband_attempts_total` | `role` | attempts to connect |
 //! | `sideband_sessions_total` | `role` | sessions that stood |
@@ -10,7 +11,27 @@
 //! | `sideband_calls_total` | `outcome` | calls of this side: `ok`, or the peer error code |
 //! | `sideband_requests_total` | | calls of the other side |
 //! | `sideband_sent_bytes_total`, `sideband_received_bytes_total` | | bytes of binary messages |
-//! | `sideband_refused_frames_total` | | messages that no peer may send |
+//! | `sideband_refused_frames_total` | | messages that no peer may send: malformed, replayed, forged |
+//!
+//! | span | target | fields | around |
+//! |---|---|---|---|
+//! | `client` | `sideband::client` | `daemon_id` | everything that a client's task does |
+//! | `daemon` | `sideband::daemon` | | everything that a daemon's task does |
+//! | `session` | `sideband::daemon` | `session` | a connection's handler |
+//! | `request` | `sideband::rpc` | `method` | a handler of a method |
+//!
+//! | event | target | level | fields |
+//! |---|---|---|---|
+//! | `state` | `sideband::client` | debug | `state` |
+//! | `connected` | `sideband::client` | info | `daemon_id` |
+//! | `disconnected`, `closed` | `sideband::client` | info | `cause`, `reason` |
+//! | `retrying` | `sideband::client`, `sideband::daemon` | info | `retry`, `delay`, `cause` |
+//! | `online`, `offline`, `ended` | `sideband::daemon` | info | `daemon_id`, `first`, `cause` |
+//! | `session opened`, `session closed`, `session refused` | `sideband::daemon` | info | `session`, `cause` |
+//! | `a connection handler failed` | `sideband::daemon` | error | `session`, `error` |
+//! | `a handler panicked`, `an event handler panicked` | `sideband::rpc` | error | `panic`, `event` |
+//!
+//! No token, key, code or payload is in any of them.
 
 use metrics::counter;
 use sideband_protocol::peer::{CallError, Delivery};
