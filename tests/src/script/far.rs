@@ -94,6 +94,13 @@ pub struct Line {
 }
 
 impl Line {
+    /// The far end of a session that no endpoint knows, under keys of its own.
+    pub fn stranger(session: SessionId, side: Side, entropy: &mut dyn Entropy) -> Self {
+        let keys =
+            SessionKeys { client_to_daemon: entropy::bytes(entropy), daemon_to_client: entropy::bytes(entropy) };
+        Self::new(session, side, keys, entropy)
+    }
+
     fn new(session: SessionId, side: Side, keys: SessionKeys, entropy: &mut dyn Entropy) -> Self {
         Self::with_ids(session, side, keys, entropy::next_u64(entropy))
     }
@@ -187,6 +194,22 @@ pub fn introduction(peer_id: &str) -> Value {
     json!({ "protocol": "sideband", "version": "1", "peerId": peer_id })
 }
 
+/// The introduction of the journeys.
+pub fn hello() -> FrameBody {
+    FrameBody::Handshake(introduction("peer_far").to_string().into())
+}
+
+/// A Message.
+pub fn message(subject: &str, data: &[u8]) -> FrameBody {
+    FrameBody::Message { subject: subject.to_owned(), data: Bytes::copy_from_slice(data) }
+}
+
+/// An event.
+pub fn event(name: &str, data: &Value) -> FrameBody {
+    let envelope = Envelope::Event { name: name.to_owned(), data: Some(data.to_string().into()) };
+    message("event", &envelope.encode())
+}
+
 /// A socket of the endpoint under test and the far ends of the sessions on it.
 pub struct Link {
     /// The socket.
@@ -255,9 +278,9 @@ impl Link {
     /// # Panics
     /// If the endpoint's first frame is not its introduction.
     pub async fn introduce_on(&mut self, id: SessionId) {
-        let hello = self.heard_on(id).await;
-        assert!(matches!(hello.body, FrameBody::Handshake(_)), "an introduction was due, not {hello:?}");
-        self.say_on(id, FrameBody::Handshake(introduction("peer_far").to_string().into())).await;
+        let theirs = self.heard_on(id).await;
+        assert!(matches!(theirs.body, FrameBody::Handshake(_)), "an introduction was due, not {theirs:?}");
+        self.say_on(id, hello()).await;
     }
 
     /// Says something in the one session.

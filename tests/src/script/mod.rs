@@ -13,6 +13,7 @@
 
 mod api;
 mod far;
+pub mod hostile;
 mod relay;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -21,13 +22,15 @@ use serde_json::json;
 use sideband_env::{Env, FixedClock, SeededEntropy};
 use sideband_protocol::{
     Entropy, SessionId,
+    crypto::Accept,
     token::{Claims, Signer},
+    wire::Frame,
 };
 use tokio::sync::mpsc;
 
 pub use self::{
     api::ApiCall,
-    far::{FarClient, FarDaemon, Line, Link},
+    far::{FarClient, FarDaemon, Line, Link, envelope_of, event, hello, introduction, message},
     relay::{Dial, Got, Socket},
 };
 
@@ -137,12 +140,26 @@ impl World {
 
     /// A client's attempt up to the keys: the Accept is sent, introductions are not.
     pub async fn client_keys(&mut self) -> Link {
-        let (id, mut socket) = self.client_socket().await;
+        let (id, socket) = self.client_socket().await;
+        let link = self.agree(socket).await;
+        assert_eq!(link.session(), id);
+        link
+    }
+
+    /// Answers the HandshakeInit on an open socket of a client.
+    pub async fn agree(&mut self, mut socket: Socket) -> Link {
         let init = socket.frame().await;
         let (accept, line) = self.daemon.accept(&init, &mut *self.entropy);
-        assert_eq!(line.session(), id);
         socket.send(&accept).await;
         Link::new(socket, line)
+    }
+
+    /// The daemon's answer to a HandshakeInit, still to be spoilt, and its end of the session.
+    ///
+    /// # Panics
+    /// If the frame is another one.
+    pub fn accept_parts(&mut self, init: &Frame) -> (Accept, Line) {
+        self.daemon.accept_parts(init, &mut *self.entropy)
     }
 
     /// A client's attempt up to the active session.

@@ -1,0 +1,8 @@
+//! The SDK's shells in the scripted world: what users' code may do to them, what they leave behind, and what they tell.
+
+mod errors;
+mod handlers;
+mod leaks;
+mod support;
+mod telemetry;
+mod user_code;

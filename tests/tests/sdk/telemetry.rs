@@ -1,0 +1,1 @@
+//! What operators see: counters and spans, under names that do not change.
