@@ -30,6 +30,10 @@ const BUDGET: usize = 64;
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that may wait for the socket before senders wait.
 pub(crate) const HIGH_WATER: usize = 1 << 20;
+/// Bytes that may wait for the socket before nothing more is read: who asks and takes no answers fills no memory.
+const BACKLOG: usize = 8 * HIGH_WATER;
+/// What a message that waits costs besides its bytes, about.
+const MESSAGE_COST: usize = 100;
 
 /// A machine and what its handles share with its driver.
 pub(crate) struct Shared<M> {
@@ -145,8 +149,14 @@ where
         inbox: Vec::new(),
         closers: JoinSet::new(),
     };
+    let mut busy = false;
     while let Some(deadline) = driver.act() {
+        if busy {
+            // Whoever consumes what was just delivered gets a turn before more is (DMN-07).
+            tokio::task::yield_now().await;
+        }
         let wake = driver.wait(deadline).await;
+        busy = driver.inbox.len() >= BUDGET;
         driver.handle(wake);
     }
     while driver.closers.join_next().await.is_some() {}
@@ -174,7 +184,8 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
             }
         }
         self.shared.set_unsent(self.unsent_bytes);
-        let machine = self.shared.lock();
+        let mut machine = self.shared.lock();
+        telemetry::refused(machine.take_refused());
         if machine.is_closed() { None } else { Some(machine.poll_timeout()) }
     }
 
@@ -193,6 +204,10 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
 
     async fn wait(&mut self, deadline: Option<Instant>) -> Wake<M::Done> {
         let shared = self.shared.clone();
+        if deadline.is_some_and(|at| at <= shared.timeline.now()) {
+            // A relay that always has something to read cannot keep time from passing.
+            return Wake::Timer;
+        }
         let Self { job, socket, unsent, unsent_bytes, inbox, .. } = self;
         let job_done = async {
             match job {
@@ -207,8 +222,9 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
         tokio::select! {
             biased;
             () = shared.wake.notified() => Wake::Handle,
-            wake = io => wake,
+            // Before the socket, for the same reason.
             (done, socket) = job_done => Wake::Done(done, socket),
+            wake = io => wake,
             () = shared.timeline.sleep_until(deadline) => Wake::Timer,
         }
     }
@@ -245,7 +261,6 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
                 self.shared.lock().handle_socket_lost(code, now);
             }
             Wake::Forbidden(what) => {
-                telemetry::refused();
                 self.shared.lock().handle_forbidden(what, now);
             }
             Wake::Timer => self.shared.lock().handle_timeout(now),
@@ -264,10 +279,8 @@ fn poll_socket<D, M: Endpoint>(
 ) -> Poll<Wake<D>> {
     let written = poll_write(socket, unsent, unsent_bytes, cx);
     shared.set_unsent(*unsent_bytes);
-    if let Poll::Ready(Err(_)) = written {
-        return Poll::Ready(Wake::Lost(None));
-    }
-    while inbox.len() < BUDGET {
+    let broken = matches!(written, Poll::Ready(Err(_)));
+    while inbox.len() < BUDGET && *unsent_bytes + unsent.len() * MESSAGE_COST <= BACKLOG {
         match Pin::new(&mut *socket).poll_next(cx) {
             Poll::Pending => break,
             Poll::Ready(Some(Ok(Message::Binary(message)))) => inbox.push(Incoming::Frame(message)),
@@ -284,7 +297,12 @@ fn poll_socket<D, M: Endpoint>(
             Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Wake::Lost(None)),
         }
     }
-    if inbox.is_empty() { Poll::Pending } else { Poll::Ready(Wake::Messages) }
+    match (inbox.is_empty(), broken) {
+        (false, _) => Poll::Ready(Wake::Messages),
+        // What the other side said before it left was read first: it may say why, and decides what follows.
+        (true, true) => Poll::Ready(Wake::Lost(None)),
+        (true, false) => Poll::Pending,
+    }
 }
 
 fn poll_write(

@@ -181,8 +181,9 @@ impl Client {
 
     /// A delivered event or message of this size was consumed.
     pub fn release(&mut self, size: usize) {
-        if let Some(session) = &mut self.session {
-            session.release(size);
+        match &mut self.session {
+            Some(session) => session.release(size),
+            None => self.untaken.release(size),
         }
     }
 

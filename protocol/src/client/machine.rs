@@ -14,7 +14,7 @@ use crate::{
     endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
     event::EventName,
     failure::{Cause, Verdict},
-    peer::{CallError, Session, SessionOutput},
+    peer::{CallError, Session, SessionOutput, Untaken},
     quirks::Quirk,
     time::earliest,
     token,
@@ -69,6 +69,8 @@ pub struct Client {
     kept_grant: Option<SessionGrant>,
     link: Option<Keepalive>,
     pub(super) session: Option<Session>,
+    /// What earlier sessions delivered and nobody has taken yet, while there is no session that counts it.
+    pub(super) untaken: Untaken,
     pub(super) daemon_id: String,
     /// Calls and messages that wait for an active session (CLI-09).
     pub(super) waiting: VecDeque<Waiting>,
@@ -76,6 +78,8 @@ pub struct Client {
     /// Events that wait for an active session (CLI-10).
     pub(super) events: VecDeque<(EventName, Option<Bytes>)>,
     pub(super) out: VecDeque<Output<Job, Report>>,
+    /// Messages that no peer may send, since this was asked last.
+    pub(super) refused: u64,
 }
 
 impl std::fmt::Debug for Client {
@@ -99,11 +103,13 @@ impl Client {
             kept_grant: None,
             link: None,
             session: None,
+            untaken: Untaken::default(),
             daemon_id: String::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             events: VecDeque::new(),
             out: VecDeque::new(),
+            refused: 0,
         }
     }
 
@@ -331,7 +337,9 @@ impl Client {
         if !self.has(Quirk::CallsOutliveSocket) {
             self.end_calls(&CallError::NotConnected);
         }
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            self.untaken = session.untaken();
+        }
         if self.link.take().is_some() {
             self.out.push_back(Output::CloseSocket(code));
         }
@@ -419,6 +427,7 @@ impl Client {
     }
 
     pub(super) fn malformed(&mut self, what: &str, now: Instant) {
+        self.refused += 1;
         self.fail(Cause::MalformedFrame(what.to_owned()), now);
     }
 
@@ -679,5 +688,9 @@ impl Endpoint for Client {
 
     fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 }

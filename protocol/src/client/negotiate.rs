@@ -180,6 +180,7 @@ impl Client {
         if self.config.receipts {
             session.send_receipts();
         }
+        session.inherit(std::mem::take(&mut self.untaken));
         self.session = Some(session);
         self.pump(now);
         for payload in early {
@@ -208,6 +209,7 @@ impl Client {
         }
         if let Some(session) = &mut self.session {
             session.handle_payload(payload, &mut *self.entropy);
+            self.refused += session.take_refused();
             self.pump(now);
         }
     }

@@ -43,6 +43,22 @@ impl Default for SessionLimits {
     }
 }
 
+/// Events and messages that were delivered and that their consumer has not taken yet. A client's consumer stays while its sessions change, so
+/// that what waits is counted on from session to session: else a daemon that ends each session in time could fill the memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Untaken {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Untaken {
+    /// One of this size was consumed.
+    pub(crate) const fn release(&mut self, size: usize) {
+        self.frames = self.frames.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
+    }
+}
+
 /// Why a call failed at the caller: the peer error codes of `docs/spec/5-endpoints.md`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {

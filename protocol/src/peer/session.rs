@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Answer, CallError, CallId, Delivery, SessionLimits, SessionOutput, Side};
+use super::{Answer, CallError, CallId, Delivery, SessionLimits, SessionOutput, Side, Untaken};
 use crate::{
     Entropy, Instant, SessionId,
     crypto::{Direction, OpenError, Opener, SealError, Sealer, SessionKeys},
@@ -125,9 +125,9 @@ impl Session {
         self.introduced
     }
 
-    /// Messages refused as replayed (CRY-06); the session goes on after each.
-    pub const fn refused(&self) -> u64 {
-        self.refused
+    /// How many payloads have been refused since this was asked last: replayed, forged, or too short (CRY-06, CRY-09, WIRE-02).
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// The next thing to do.
@@ -168,16 +168,15 @@ impl Session {
         if self.ended {
             return;
         }
-        let plaintext = match self.opener.open(payload) {
+        let opened = self.opener.open(payload);
+        self.refused += u64::from(opened.is_err());
+        let plaintext = match opened {
             Ok(plaintext) => plaintext,
             // CRY-06: that message is refused, the session goes on.
             Err(OpenError::Replayed(_)) if self.quirks.has(Quirk::EndsOnReplay) => {
                 return self.end(Cause::DecryptFailed);
             }
-            Err(OpenError::Replayed(_)) => {
-                self.refused += 1;
-                return;
-            }
+            Err(OpenError::Replayed(_)) => return,
             Err(OpenError::Short(length)) => {
                 return self.end(Cause::MalformedFrame(format!("a Data payload of {length} bytes")));
             }
@@ -389,10 +388,27 @@ impl Session {
         let bytes = if self.quirks.has(Quirk::CountsNoWaitingBytes) { 0 } else { self.waiting_bytes };
         let over = self.waiting_frames > self.limits.waiting_frames || bytes > self.limits.waiting_bytes;
         if over && !self.quirks.has(Quirk::WaitsForConsumerWithoutBound) {
+            // It is not delivered, so nobody will ever release it.
+            self.release(size);
             self.end(Cause::Overflow("messages that nobody consumes"));
             return false;
         }
         true
+    }
+
+    /// What was delivered and not consumed yet, apart from requests, whose answers this session alone can take.
+    pub fn untaken(&self) -> Untaken {
+        let requests: usize = self.requests.values().sum();
+        Untaken {
+            frames: self.waiting_frames.saturating_sub(self.requests.len()),
+            bytes: self.waiting_bytes.saturating_sub(requests),
+        }
+    }
+
+    /// Counts what an earlier session delivered to the same consumer, who has not taken it yet.
+    pub fn inherit(&mut self, untaken: Untaken) {
+        self.waiting_frames += untaken.frames;
+        self.waiting_bytes += untaken.bytes;
     }
 
     /// A delivered event or message of this size was consumed.

@@ -84,7 +84,9 @@ impl ApiCall {
             401 => "UNAUTHORIZED",
             403 => "FORBIDDEN",
             404 => "NOT_FOUND",
+            405 => "METHOD_NOT_SUPPORTED",
             409 => "CONFLICT",
+            413 => "PAYLOAD_TOO_LARGE",
             429 => "TOO_MANY_REQUESTS",
             _ => "INTERNAL_SERVER_ERROR",
         };
@@ -105,7 +107,12 @@ impl ApiCall {
             all.insert(name, value.parse().expect("a header's value"));
         }
         let status = StatusCode::from_u16(status).expect("a status");
-        self.send(Ok(HttpResponse { status, headers: all, body: body.into() }));
+        let (body, most) = (body.into(), self.request.max_answer);
+        self.send(if body.len() > most {
+            Err(HttpError::BodyTooLarge(most))
+        } else {
+            Ok(HttpResponse { status, headers: all, body })
+        });
     }
 
     /// No connection could be had.

@@ -162,6 +162,11 @@ impl World {
         self.daemon.accept_parts(init, &mut *self.entropy)
     }
 
+    /// The daemon's answer to a client's HandshakeInit.
+    pub fn accept(&mut self, init: &Frame) -> (Frame, Line) {
+        self.daemon.accept(init, &mut *self.entropy)
+    }
+
     /// A client's attempt up to the active session.
     pub async fn join(&mut self) -> Link {
         let mut link = self.client_keys().await;
