@@ -59,6 +59,8 @@ pub trait Endpoint {
     fn poll_output(&mut self) -> Option<Output<Self::Job, Self::Report>>;
     /// Whether the machine has ended for good.
     fn is_closed(&self) -> bool;
+    /// How many messages that no peer may send have come since this was asked last.
+    fn take_refused(&mut self) -> u64;
 }
 
 /// A message that no peer may send.

@@ -92,6 +92,8 @@ pub(crate) fn received(bytes: usize) {
     counter!("sideband_received_bytes_total").increment(bytes as u64);
 }
 
-pub(crate) fn refused() {
-    counter!("sideband_refused_frames_total").increment(1);
+pub(crate) fn refused(frames: u64) {
+    if frames > 0 {
+        counter!("sideband_refused_frames_total").increment(frames);
+    }
 }

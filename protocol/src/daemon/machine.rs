@@ -58,6 +58,8 @@ pub struct Daemon {
     /// Sessions that ended while the socket was away; the relay is told when it is back.
     owed: BTreeMap<SessionId, Reason>,
     pub(super) out: VecDeque<Output<Job, Report>>,
+    /// Messages that no peer may send, since this was asked last.
+    pub(super) refused: u64,
 }
 
 impl std::fmt::Debug for Daemon {
@@ -88,6 +90,7 @@ impl Daemon {
             deadlines: BTreeSet::new(),
             owed: BTreeMap::new(),
             out: VecDeque::new(),
+            refused: 0,
         }
     }
 
@@ -285,6 +288,7 @@ impl Daemon {
             Frame::Control { session, code, .. } => self.handle_control(session, code, now),
             // WIRE-21
             Frame::HandshakeAccept { session, .. } | Frame::Signal { session, .. } => {
+                self.refused += 1;
                 self.session_malformed(session, "a frame that no daemon receives");
             }
         }
@@ -319,6 +323,7 @@ impl Daemon {
 
     /// WIRE-02 where the header names a session; DMN-08 for all of them.
     fn handle_malformed(&mut self, error: DecodeError, now: Instant) {
+        self.refused += 1;
         self.malformed += 1;
         let named = match error {
             DecodeError::Size { session, .. } | DecodeError::UnknownSignal { session, .. } => SessionId::new(session),
@@ -372,6 +377,7 @@ impl Endpoint for Daemon {
 
     fn handle_forbidden(&mut self, what: Forbidden, now: Instant) {
         if self.link.take().is_some() {
+            self.refused += 1;
             self.out.push_back(Output::CloseSocket(what.close_code()));
             self.fail(Cause::MalformedFrame(what.describe().to_owned()), false, now);
         }
@@ -440,5 +446,9 @@ impl Endpoint for Daemon {
 
     fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 }

@@ -47,6 +47,7 @@ impl Daemon {
     pub(super) fn handle_init(&mut self, id: SessionId, client_ephemeral: &[u8; INIT_LEN], now: Instant) {
         if self.sessions.contains_key(&id) {
             // WIRE-21
+            self.refused += 1;
             return self.session_malformed(id, "a second HandshakeInit");
         }
         if self.sessions.len() >= self.config.max_sessions {
@@ -99,6 +100,7 @@ impl Daemon {
             return;
         };
         slot.session.handle_payload(payload, &mut *self.entropy);
+        self.refused += slot.session.take_refused();
         self.pump(id);
     }
 
