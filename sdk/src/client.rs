@@ -429,7 +429,8 @@ impl Client {
         let mut state = self.owner.state.subscribe();
         let quirks = self.peer.hub().quirks;
         loop {
-            match *state.borrow_and_update() {
+            let now = *state.borrow_and_update();
+            match now {
                 State::Active => return Ok(()),
                 State::Paused if quirks.has(Quirk::ReadyWhilePaused) => return Ok(()),
                 State::Closed if quirks.has(Quirk::WaitsForClosed) => std::future::pending().await,

@@ -189,8 +189,7 @@ impl Client {
 
     /// CLI-09.
     fn gate(&self) -> Result<Gate, CallError> {
-        let choice =
-            if self.has(Quirk::BuffersUnderFail) { OnDisconnect::Pause } else { self.config.on_disconnect };
+        let choice = if self.has(Quirk::BuffersUnderFail) { OnDisconnect::Pause } else { self.config.on_disconnect };
         match (&self.phase, choice) {
             (Phase::Active, OnDisconnect::Pause | OnDisconnect::Fail) => Ok(Gate::Open),
             (Phase::Closed, OnDisconnect::Pause | OnDisconnect::Fail) => Err(CallError::PeerClosed),

@@ -3,6 +3,7 @@
 //! A witness is a test that takes [`Quirks`](sideband_protocol::quirks::Quirks): it must hold without any, and fail with each of the quirks
 //! that it names. Both are tests: `…::holds::NAME` and `…::fails::NAME`. [`coverage`] checks the list against the specification.
 
+mod both;
 mod client;
 mod coverage;
 mod crypto;
@@ -23,6 +24,14 @@ const WITNESSES: &[&[Witness]] = &[
     sbp::WITNESSES,
     rpc::WITNESSES,
     events::WITNESSES,
-    client::WITNESSES,
-    daemon::WITNESSES,
+    client::attempts::WITNESSES,
+    client::verdicts::WITNESSES,
+    client::buffers::WITNESSES,
+    client::sessions::WITNESSES,
+    client::closing::WITNESSES,
+    daemon::attempts::WITNESSES,
+    daemon::retries::WITNESSES,
+    daemon::sessions::WITNESSES,
+    daemon::relay::WITNESSES,
+    daemon::resume::WITNESSES,
 ];

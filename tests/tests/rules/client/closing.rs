@@ -1,0 +1,2 @@
+use crate::witness::witnesses;
+witnesses! {}
