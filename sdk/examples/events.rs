@@ -3,9 +3,9 @@
 //! Needs SIDEBAND_API_URL, SIDEBAND_RELAY_URL, SIDEBAND_API_KEY and SIDEBAND_ACCESS_TOKEN, as `sideband-sim up` prints them.
 #![allow(clippy::print_stdout)]
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
-use sideband::{Account, Daemon};
+use sideband::{Account, Daemon, Error};
 
 fn env(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|_| format!("set {name}; `sideband-sim up` prints it"))
@@ -16,15 +16,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let api = env("SIDEBAND_API_URL")?;
     let server = Daemon::new(&api, &env("SIDEBAND_RELAY_URL")?, env("SIDEBAND_API_KEY")?)?
         .on_connection(|connection| async move {
-            // Registered for this session only, and stopped with it.
-            let mut seen = match connection.subscribe("seen.>") {
-                Ok(seen) => seen,
-                Err(_) => return Ok::<_, Infallible>(()),
-            };
+            // Registered for this session only, before anything of it is delivered, and stopped with it.
+            let mut seen = connection.subscribe("seen.>")?;
             while let Some(event) = seen.next().await {
                 println!("the daemon hears {} from {}", event.name(), connection.peer_id());
             }
-            Ok(())
+            Ok::<_, Error>(())
         })
         .listen()
         .await?;

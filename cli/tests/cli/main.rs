@@ -5,5 +5,6 @@ mod apart;
 mod daemon;
 mod demo;
 mod errors;
+mod examples;
 mod support;
 mod up;
