@@ -2,7 +2,7 @@
 
 use sideband_protocol::{
     client::CloseReason,
-    failure::Cause,
+    failure::{Cause, ClientMode, Verdict},
     peer::CallError,
     wire::{ControlCode, UnknownControlCode},
 };
@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// The client closed, and why.
     #[error("the client is closed: {0}")]
-    Closed(#[source] CloseReason),
+    Closed(#[from] CloseReason),
     /// The daemon ended, or an API call failed, and why.
     #[error("{0}")]
     Failed(#[source] Cause),
@@ -110,18 +110,12 @@ impl Error {
 
     /// The HTTP status, if an API or a relay refused with one (CLI-08).
     pub fn status(&self) -> Option<u16> {
-        match self.cause()? {
-            Cause::Api { status, .. } | Cause::Upgrade { status, .. } => Some(*status),
-            _ => None,
-        }
+        if let Cause::Api { status, .. } | Cause::Upgrade { status, .. } = self.cause()? { Some(*status) } else { None }
     }
 
     /// The relay's Control code, if one is the reason; unknown codes are kept as their number.
     pub fn control_code(&self) -> Option<Result<ControlCode, UnknownControlCode>> {
-        match self.cause()? {
-            Cause::Control(code) => Some(*code),
-            _ => None,
-        }
+        if let Cause::Control(code) = self.cause()? { Some(*code) } else { None }
     }
 
     /// How long the other side asked to wait, at most 120 s (CLI-06).
@@ -144,9 +138,34 @@ impl Error {
         }
     }
 
-    /// Whether the same thing may succeed later without any change.
+    /// Whether the same thing may succeed later without any change: what a client retries by itself (CLI-05), and calls that found no
+    /// connection or no answer. A Quick Connect client needs a new code whatever happened.
     pub fn is_retryable(&self) -> bool {
-        self.kind() == ErrorKind::Network
+        match self {
+            Self::Call(error) => match error {
+                CallError::NotConnected
+                | CallError::SessionPaused
+                | CallError::Timeout
+                | CallError::BufferOverflow { .. } => true,
+                CallError::PeerClosed
+                | CallError::Cancelled
+                | CallError::InvalidState(_)
+                | CallError::MethodTaken(_)
+                | CallError::InvalidPattern(_)
+                | CallError::MessageTooLarge { .. }
+                | CallError::Rpc { .. } => false,
+            },
+            Self::Closed(CloseReason::Fatal(cause) | CloseReason::Exhausted { cause, .. }) | Self::Failed(cause) => {
+                match cause.client_verdict(ClientMode::Account) {
+                    Verdict::Retry | Verdict::RetryOnce => true,
+                    Verdict::Fatal => false,
+                }
+            }
+            Self::Closed(CloseReason::CodeUsed(_) | CloseReason::ByUser)
+            | Self::Argument { .. }
+            | Self::Setup(_)
+            | Self::Json { .. } => false,
+        }
     }
 }
 

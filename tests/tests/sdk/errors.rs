@@ -6,7 +6,7 @@ use sideband::{
     Account, Cause, CloseReason, Daemon, Error, ErrorKind, QuickConnect,
     protocol::{peer::CallError, wire::ControlCode},
 };
-use sideband_tests::script::{API_URL, DAEMON, RELAY_URL, World};
+use sideband_tests::script::{API_URL, DAEMON, RELAY_URL, World, soon};
 
 use crate::support::connect;
 
@@ -50,7 +50,22 @@ async fn cli_05_a_control_code_that_ends_the_client_is_told() {
     socket.control(ControlCode::DaemonNotFound, Some(id)).await;
     let error = client.when_ready().await.unwrap_err();
     assert_eq!(error.control_code(), Some(Ok(ControlCode::DaemonNotFound)));
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Refused, false));
+}
+
+/// CLI-02: whatever ended a Quick Connect session, the same code does not help.
+#[tokio::test(start_paused = true)]
+async fn cli_02_a_lost_quick_connect_session_asks_for_a_new_code() {
+    let (mut world, env) = World::new(1);
+    let client = QuickConnect::new(API_URL, "abcd-efgh-ijkl").unwrap().env(env).connect().unwrap();
+    let link = world.join().await;
+    client.when_ready().await.unwrap();
+    link.socket.cut();
+    let closed = soon("closed", client.closed()).await;
+    let error = Error::from(closed);
+    assert_eq!((error.code(), error.is_retryable()), (Some("invalid_state"), false));
+    assert!(error.to_string().contains("get a new code"), "{error}");
+    assert_eq!(client.when_ready().await.unwrap_err().code(), Some("invalid_state"));
 }
 
 fn wrong(result: Result<impl Sized, Error>) -> String {
