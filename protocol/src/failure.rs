@@ -200,13 +200,15 @@ impl Cause {
         use Verdict::{Fatal, Retry, RetryOnce};
         match self {
             Self::Api { status, .. } => match (*status, mode) {
-                (409, ClientMode::Account) | (429 | 500..=599, _) => Retry,
+                // ◇ Another success than 200 is as good as an unreadable 200.
+                (409, ClientMode::Account) | (200..=299 | 429 | 500..=599, _) => Retry,
                 (409, ClientMode::QuickConnect) | (_, _) => Fatal,
             },
             Self::ApiUnreadable(_) | Self::ApiUnreachable(_) | Self::ApiTimeout | Self::TokenSource(_) => Retry,
             Self::Upgrade { status, .. } => match *status {
                 401 => RetryOnce,
-                409 | 429 | 500..=599 => Retry,
+                // ◇ Whatever answers an upgrade with success is no relay, but something that is in the way for now.
+                200..=299 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::RelayUnreachable(_) | Self::DialTimeout | Self::SocketLost { .. } | Self::Silent => Retry,
@@ -258,11 +260,11 @@ impl Cause {
         use Verdict::{Fatal, Retry};
         match self {
             Self::Api { status, .. } => match *status {
-                409 | 429 | 500..=599 => Retry,
+                200..=299 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::Upgrade { status, .. } => match *status {
-                401 | 409 | 429 | 500..=599 => Retry,
+                200..=299 | 401 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::ApiUnreadable(_)

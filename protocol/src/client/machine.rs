@@ -326,7 +326,7 @@ impl Client {
             Cause::ApiTimeout
                 | Cause::ApiUnreadable(_)
                 | Cause::ApiUnreachable(_)
-                | Cause::Api { status: 500..=599, .. }
+                | Cause::Api { status: 200..=299 | 500..=599, .. }
         );
         cause
     }
