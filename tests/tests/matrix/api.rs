@@ -4,7 +4,7 @@ use sideband_protocol::quirks::Quirk;
 
 use crate::{
     check,
-    client::{Before, Mode, Row, asking, dialling},
+    client::{Before, Mode, Row, asking, dialling, never_retrying},
     daemon, sees,
 };
 
@@ -33,6 +33,13 @@ const CODE_UPGRADE: &[(&str, Row)] = &[
     ("the attempt after a 500", dialling(Mode::QuickConnect, Before::Failed)),
 ];
 
+const NEVER: &[(&str, Row)] = &[
+    ("account, waiting for the API", never_retrying(asking(Mode::Account, Before::First))),
+    ("account, dialling", never_retrying(dialling(Mode::Account, Before::First))),
+    ("Quick Connect, waiting for the API", never_retrying(asking(Mode::QuickConnect, Before::First))),
+    ("Quick Connect, dialling", never_retrying(dialling(Mode::QuickConnect, Before::First))),
+];
+
 const DAEMON_API: &[(&str, daemon::Row)] = &[
     ("the first attempt", daemon::asking(daemon::Before::First)),
     ("the attempt after a failed one", daemon::asking(daemon::Before::Failed)),
@@ -46,7 +53,7 @@ const DAEMON_UPGRADE: &[(&str, daemon::Row)] = &[
 ];
 
 pub(crate) fn client_rows() -> impl Iterator<Item = Row> + Clone {
-    [ACCOUNT_API, CODE_API, ACCOUNT_UPGRADE, CODE_UPGRADE].into_iter().flatten().map(|(_, row)| *row)
+    [ACCOUNT_API, CODE_API, ACCOUNT_UPGRADE, CODE_UPGRADE, NEVER].into_iter().flatten().map(|(_, row)| *row)
 }
 
 pub(crate) fn daemon_rows() -> impl Iterator<Item = daemon::Row> + Clone {
@@ -71,6 +78,11 @@ fn account_upgrade_answers() {
 #[test]
 fn code_upgrade_answers() {
     check("code_upgrade_answers", CODE_UPGRADE);
+}
+
+#[test]
+fn answers_in_retry_mode_never() {
+    check("answers_in_retry_mode_never", NEVER);
 }
 
 #[test]
@@ -120,4 +132,9 @@ fn rows_of_the_daemon_s_api_change_with_its_rules() {
 #[test]
 fn rows_of_the_daemon_s_upgrade_change_with_its_rules() {
     sees(DAEMON_UPGRADE, &[Quirk::DaemonEndsOnRefusedUpgrade, Quirk::DaemonWaitsForDial]);
+}
+
+#[test]
+fn rows_in_retry_mode_never_change_with_its_rule() {
+    sees(NEVER, &[Quirk::RetriesInModeNever]);
 }

@@ -75,16 +75,24 @@ pub(crate) struct Row {
     pub(crate) answers: bool,
     /// Whether calls fail where they would wait (CLI-09).
     fails: bool,
+    /// Whether the first failure closes (CLI-04).
+    never_retries: bool,
     quirks: Quirks,
 }
 
-const fn row(mode: Mode, at: At) -> Row {
-    Row { mode, at, before: Before::First, answers: false, fails: false, quirks: Quirks::NONE }
+/// A client on its first attempt.
+pub(crate) const fn row(mode: Mode, at: At) -> Row {
+    Row { mode, at, before: Before::First, answers: false, fails: false, never_retries: false, quirks: Quirks::NONE }
 }
 
 /// A client under `fail`.
 const fn failing(at: At) -> Row {
     Row { fails: true, ..row(Mode::Account, at) }
+}
+
+/// A client whose retry mode is `never`.
+pub(crate) const fn never_retrying(row: Row) -> Row {
+    Row { never_retries: true, ..row }
 }
 
 /// The answers of the API.

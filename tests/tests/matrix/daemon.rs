@@ -57,7 +57,8 @@ pub(crate) struct Row {
     quirks: Quirks,
 }
 
-const fn row(at: At, resumable: bool) -> Row {
+/// A daemon on its first attempt, or in the state that follows it.
+pub(crate) const fn row(at: At, resumable: bool) -> Row {
     Row { at, before: Before::First, resumable, answers: false, quirks: Quirks::NONE }
 }
 

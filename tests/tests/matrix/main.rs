@@ -128,6 +128,23 @@ fn every_cell_of_the_daemon_keeps_the_invariants() {
     daemon::rows().chain(api::daemon_rows()).for_each(walk);
 }
 
+/// Asserts that each of these quirks keeps a cell of a row from keeping the invariants.
+fn ends_badly(row: impl Row + std::fmt::Debug, quirks: &[Quirk]) {
+    for quirk in quirks {
+        let walked = catch_unwind(AssertUnwindSafe(|| walk(row.broken_by(*quirk))));
+        assert!(walked.is_err(), "the invariants hold although {quirk:?} breaks {}", quirk.rule());
+    }
+}
+
+#[test]
+fn the_invariants_can_fail() {
+    use client::{At, Mode, row};
+    let quirks = [Quirk::ConnectedOnResume, Quirk::FinishesCallsBeforeClosing, Quirk::HidesNegotiating];
+    ends_badly(row(Mode::Account, At::Paused), &quirks);
+    ends_badly(row(Mode::Account, At::Accept), &[Quirk::ClosesOnlyFromSession]);
+    ends_badly(daemon::row(daemon::At::Offline, true), &[Quirk::ClosesOnlyWhenOnline]);
+}
+
 /// Asserts that each of these quirks changes the table of a row; one that keeps a cell from coming about changes it too.
 fn sees<R: Row>(rows: &[(&str, R)], quirks: &[Quirk]) {
     let right: Vec<_> = rows.iter().map(|(_, row)| table(*row)).collect();

@@ -106,11 +106,13 @@ impl Call {
     }
 }
 
-/// A subscription whose end is recorded.
+/// A subscription whose events and end are recorded.
 pub(crate) fn subscribe(peer: &Peer, log: &Log) {
     let (mut events, log) = (peer.subscribe("news.>").unwrap(), log.clone());
     tokio::spawn(async move {
-        while events.next().await.is_some() {}
+        while let Some(event) = events.next().await {
+            log.add(Source::User, format!("subscription: {}", event.name()));
+        }
         log.add(Source::User, "subscription: ended");
     });
 }

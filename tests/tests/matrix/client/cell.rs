@@ -10,7 +10,7 @@ use std::{
 };
 
 use sideband::{
-    Account, Client, Lifecycle, OnDisconnect, Peer, QuickConnect, State,
+    Account, Client, Lifecycle, OnDisconnect, Peer, QuickConnect, RetryMode, RetryPolicy, State,
     env::{Env, Timeline},
 };
 use sideband_protocol::{
@@ -87,16 +87,18 @@ fn connect(row: Row, env: &Env) -> (Client, User) {
     };
     let again = ask.clone();
     let calls = if row.fails { OnDisconnect::Fail } else { OnDisconnect::Pause };
+    let mode = if row.never_retries { RetryMode::Never } else { RetryMode::OnError };
+    let retry = RetryPolicy { mode, ..RetryPolicy::default() };
     let client = match row.mode {
         Mode::Account => {
             let builder = Account::new(API_URL, DAEMON, source).unwrap().env(env.clone()).danger_quirks(row.quirks);
-            let builder = builder.on_disconnect(calls);
+            let builder = builder.on_disconnect(calls).retry(retry);
             let asks = row.at == At::Trust;
             if asks { builder.prompt(move |_| ask(), move |_, _| again()).connect() } else { builder.connect() }
         }
         Mode::QuickConnect => {
             let builder = QuickConnect::new(API_URL, "abcd-efgh-ijkl").unwrap().env(env.clone());
-            let builder = builder.danger_quirks(row.quirks).on_disconnect(calls);
+            let builder = builder.danger_quirks(row.quirks).on_disconnect(calls).retry(retry);
             let asks = row.at == At::Trust;
             if asks { builder.prompt(move |_| ask(), move |_, _| again()).connect() } else { builder.connect() }
         }
@@ -329,6 +331,12 @@ impl Cell {
                 call.note(&self.log);
                 link.called().await;
             }
+            link.event("news.back", serde_json::json!(1)).await;
+            tokio::time::sleep(MOMENT).await;
+            assert!(
+                self.log.events().contains(&"subscription: news.back".to_owned()),
+                "subscriptions survive (CLI-03)"
+            );
             self.wire = Some(Wire::of_link(link, &self.log));
         }
     }
