@@ -200,8 +200,7 @@ impl Cause {
         use Verdict::{Fatal, Retry, RetryOnce};
         match self {
             Self::Api { status, .. } => match (*status, mode) {
-                // ◇ Another success than 200 is as good as an unreadable 200.
-                (409, ClientMode::Account) | (200..=299 | 429 | 500..=599, _) => Retry,
+                (409, ClientMode::Account) | (429 | 500..=599, _) => Retry,
                 (409, ClientMode::QuickConnect) | (_, _) => Fatal,
             },
             Self::ApiUnreadable(_) | Self::ApiUnreachable(_) | Self::ApiTimeout | Self::TokenSource(_) => Retry,
@@ -260,7 +259,7 @@ impl Cause {
         use Verdict::{Fatal, Retry};
         match self {
             Self::Api { status, .. } => match *status {
-                200..=299 | 409 | 429 | 500..=599 => Retry,
+                409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::Upgrade { status, .. } => match *status {
