@@ -52,7 +52,7 @@ pub(crate) enum Of {
 /// What the API answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ApiAnswer {
-    /// A failure as the control plane writes it; 502 and 3xx come from a proxy, as HTML.
+    /// A failure as the control plane writes it; 502 and 3xx come from something in between.
     Status(u16),
     /// With `Retry-After: 77`.
     RetryAfter(u16),
