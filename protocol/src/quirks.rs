@@ -188,6 +188,8 @@ quirks! {
     EndsOnRateLimit breaks "CLI-05";
     /// Does not look at `Retry-After`.
     IgnoresRetryAfter breaks "CLI-06";
+    /// Takes `Retry-After` for no longer than its own longest delay.
+    CapsRetryAfterEarly breaks "CLI-06";
     /// Comes back after `Retry-After`, however much longer its own delay is.
     RetryAfterReplacesDelay breaks "CLI-06";
     /// Never takes an API call's time for over.

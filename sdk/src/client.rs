@@ -224,7 +224,15 @@ macro_rules! common_options {
         }
 
         /// Asks before an identity is pinned: `first` with the fingerprint at the first connection, `mismatch` with the
-        /// pinned and the shown one when it changed. No answer within the handshake time is a no (TRU-01, TRU-02, TRU-04).
+        /// pinned and the shown one when it changed. No answer within the handshake time is a no (TRU-02, TRU-04).
+        ///
+        /// Neither question can be left without somebody to ask (TRU-01):
+        ///
+        /// ```compile_fail,E0061
+        /// # fn half(client: sideband::QuickConnect) {
+        /// client.prompt(|_fingerprint| async { true });
+        /// # }
+        /// ```
         pub fn prompt<A, FutA, B, FutB>(mut self, first: A, mismatch: B) -> Self
         where
             A: Fn(Fingerprint) -> FutA + Send + Sync + 'static,

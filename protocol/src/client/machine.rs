@@ -305,6 +305,7 @@ impl Client {
         match cause.retry_after() {
             // CLI-06: at least as long as was asked for; the answer's reader has capped it.
             Some(asked) if self.has(Quirk::RetryAfterReplacesDelay) => asked,
+            Some(asked) if self.has(Quirk::CapsRetryAfterEarly) => own.max(asked.min(max)),
             Some(asked) if !self.has(Quirk::IgnoresRetryAfter) => own.max(asked),
             Some(_) | None => own,
         }
@@ -326,7 +327,7 @@ impl Client {
             Cause::ApiTimeout
                 | Cause::ApiUnreadable(_)
                 | Cause::ApiUnreachable(_)
-                | Cause::Api { status: 200..=299 | 500..=599, .. }
+                | Cause::Api { status: 500..=599, .. }
         );
         cause
     }
@@ -501,33 +502,23 @@ impl Client {
 
     /// What only quirks do: take a code for the end of the session.
     fn mistakes(&self, code: ControlCode, stands: bool) -> bool {
-        let quirk = match code {
-            ControlCode::RateLimited => Quirk::EndsOnRateLimit,
-            ControlCode::SessionPaused if stands => Quirk::LeavesSocketOnPause,
-            ControlCode::SessionPending if stands => Quirk::ReconnectsOnPending,
-            ControlCode::SessionResumed if stands => Quirk::StartsOverOnResume,
-            _ => return false,
-        };
-        self.has(quirk)
+        let wrong = |quirk, on| self.has(quirk) && code == on;
+        wrong(Quirk::EndsOnRateLimit, ControlCode::RateLimited)
+            || stands
+                && (wrong(Quirk::LeavesSocketOnPause, ControlCode::SessionPaused)
+                    || wrong(Quirk::ReconnectsOnPending, ControlCode::SessionPending)
+                    || wrong(Quirk::StartsOverOnResume, ControlCode::SessionResumed))
     }
 
     /// What only quirks do: take no notice of a code.
     fn overlooks(&self, code: ControlCode, stands: bool) -> bool {
-        let quirk = match code {
-            ControlCode::SessionExpired if stands => Quirk::KeepsExpiredSession,
-            ControlCode::SessionEnded if stands => Quirk::KeepsEndedSession,
-            ControlCode::SessionPaused
-            | ControlCode::SessionPending
-            | ControlCode::SessionResumed
-            | ControlCode::SessionExpired
-            | ControlCode::SessionEnded
-                if !stands =>
-            {
-                Quirk::BearsControlBeforeActive
-            }
-            _ => return false,
-        };
-        self.has(quirk)
+        use ControlCode::{SessionEnded, SessionExpired, SessionPaused, SessionPending, SessionResumed};
+        if !stands {
+            return self.has(Quirk::BearsControlBeforeActive)
+                && [SessionPaused, SessionPending, SessionResumed, SessionExpired, SessionEnded].contains(&code);
+        }
+        self.has(Quirk::KeepsExpiredSession) && code == SessionExpired
+            || self.has(Quirk::KeepsEndedSession) && code == SessionEnded
     }
 
     /// CLI-13.

@@ -77,7 +77,7 @@ pub(crate) fn decide_with(
     let policy = match policy {
         TrustPolicy::Auto | TrustPolicy::PinnedOnly if quirks.has(Quirk::AsksUnderAnyPolicy) => TrustPolicy::Prompt,
         TrustPolicy::Prompt if quirks.has(Quirk::NeverAsks) => TrustPolicy::Auto,
-        policy => policy,
+        policy @ (TrustPolicy::Auto | TrustPolicy::Prompt | TrustPolicy::PinnedOnly) => policy,
     };
     let asks = policy == TrustPolicy::Prompt && quirks.has(Quirk::AsksAboutPinned);
     match (policy, pin) {

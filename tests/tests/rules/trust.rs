@@ -238,7 +238,9 @@ witnesses! {
         assert_eq!((user.asked().len(), pins.written()), (1, vec![]));
     }
 
-    async fn tru_03_no_to_a_changed_identity_is_identity_key_changed_and_keeps_the_pin(quirks) breaks_with [PinsRefused] {
+    async fn tru_03_no_to_a_changed_identity_is_identity_key_changed_and_keeps_the_pin(quirks)
+        breaks_with [PinsRefused]
+    {
         let (mut world, env) = World::new(1);
         let (pins, user) = (Pins::with(old()), User::who_says(false));
         let client = prompt(&env, quirks, &pins, &user);

@@ -10,15 +10,9 @@ use std::{
 };
 
 use serde_json::json;
-use sideband::{
-    Account, Cause, CloseReason, Context, ErrorKind, HandlerError, RetryMode, RetryPolicy, State,
-};
+use sideband::{Account, Cause, CloseReason, Context, ErrorKind, HandlerError, RetryMode, RetryPolicy, State};
 use sideband_env::Timeline;
-use sideband_protocol::{
-    rpc::Envelope,
-    token,
-    wire::ControlCode,
-};
+use sideband_protocol::{rpc::Envelope, token, wire::ControlCode};
 use sideband_tests::script::{API_URL, DAEMON, Link, World, grant, soon};
 use tokio::io::AsyncReadExt;
 
@@ -373,7 +367,7 @@ witnesses! {
 
     // ---- CLI-06 ----
 
-    async fn cli_06_retry_after_in_seconds(quirks) breaks_with [IgnoresRetryAfter] {
+    async fn cli_06_retry_after_in_seconds(quirks) breaks_with [IgnoresRetryAfter, CapsRetryAfterEarly] {
         for status in [409, 429, 503] {
             let (mut world, env) = World::new(6);
             let client = connect(&env, quirks);
@@ -417,7 +411,7 @@ witnesses! {
         }
     }
 
-    async fn cli_06_retry_after_counts_for_120_s_at_most(quirks) breaks_with [IgnoresRetryAfter] {
+    async fn cli_06_retry_after_counts_for_120_s_at_most(quirks) breaks_with [IgnoresRetryAfter, CapsRetryAfterEarly] {
         for wait in ["121", "86400", "99999999999999999999999", "Sat, 16 Jan 2027 08:00:00 GMT"] {
             let (mut world, env) = World::new(6);
             let client = connect(&env, quirks);
@@ -483,6 +477,17 @@ witnesses! {
             assert!(error.to_string().contains(&format!("refused with {status}")), "{error}");
             assert_eq!(error.code(), None, "it is no peer error");
             assert_eq!(error.kind(), ErrorKind::Refused);
+        }
+    }
+
+    async fn cli_08_fatal_answer_to_a_redeem_is_the_api_error_itself(quirks) breaks_with [HidesApiError] {
+        for status in [403, 404, 409] {
+            let (mut world, env) = World::new(8);
+            let client = quick_connect(&env, quirks).connect().unwrap();
+            world.api().await.refuse(status);
+            let error = soon("a failure", client.when_ready()).await.unwrap_err();
+            assert_eq!((error.status(), error.code()), (Some(status), None));
+            assert!(error.to_string().contains(&format!("refused with {status}")), "{error}");
         }
     }
 

@@ -116,7 +116,9 @@ async fn paused(world: &mut World, client: &Client) -> Link {
 witnesses! {
     // ---- CLI-11 ----
 
-    async fn cli_11_paused_keeps_the_socket_and_sends_nothing(quirks) breaks_with [LeavesSocketOnPause, SendsWhilePaused] {
+    async fn cli_11_paused_keeps_the_socket_and_sends_nothing(quirks)
+        breaks_with [LeavesSocketOnPause, SendsWhilePaused]
+    {
         let (mut world, env) = World::new(11);
         let client = connect(&env, quirks);
         client.handle("slow", |(), _| async { Ok::<_, sideband::HandlerError>("late") }).unwrap();

@@ -292,9 +292,7 @@ macro_rules! rows {
 
 use Answers::{Body, Broken, Never, NoSession, Status, Unreachable};
 use ControlCode as Code;
-use Does::{
-    Closes, Control, Cut, Forged, Garbage, Nothing, OtherSession, SbpError, Text, TooMuch, UnknownControl,
-};
+use Does::{Closes, Control, Cut, Forged, Garbage, Nothing, OtherSession, SbpError, Text, TooMuch, UnknownControl};
 use What::{Account, Active, Early, Redeem, Upgrade};
 
 rows! {
@@ -385,6 +383,7 @@ rows! {
         cli_05_upgrade_500_is_retried: Upgrade(500);
         cli_05_upgrade_502_is_retried: Upgrade(502);
         cli_05_upgrade_503_is_retried: Upgrade(503);
+        cli_05_upgrade_200_is_retried: Upgrade(200);
         cli_05_relay_unreachable_is_retried: What::RelayUnreachable;
         cli_05_relay_broken_off_is_retried: What::RelayBroken;
         cli_05_relay_without_answer_is_retried: What::RelayNever;
