@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sideband::{Client, OnDisconnect, State};
-use sideband_protocol::{rpc::Envelope, wire::ControlCode};
+use sideband_protocol::{rpc::Envelope, sbp::FrameBody, wire::ControlCode};
 use sideband_tests::script::{Link, World};
 
 use super::{answer_next, at_once, call, control, end_of, ended, state};
@@ -138,6 +138,29 @@ witnesses! {
         control(&client, &mut link, ControlCode::SessionResumed, State::Active).await;
         answer_next(&mut link, "again").await;
         assert_eq!(end_of(again).await.unwrap(), "done");
+    }
+
+    /// Raw messages wait in the same buffer, between the calls.
+    async fn cli_09_messages_wait_in_order_with_the_calls(quirks)
+        breaks_with [SendsWaitingBackwards, BuffersWithoutLimit]
+    {
+        let (mut world, env) = World::new(9);
+        let client = connect(&env, quirks);
+        let one = call(&client, "one", text(30_000)).await;
+        at_once("a message", client.send("app/two", vec![b'x'; 30_000])).await.unwrap();
+        assert_eq!(code(at_once("a message", client.send("app/large", vec![b'x'; 6_000])).await), "buffer_overflow");
+        let three = call(&client, "three", json!(3)).await;
+        let mut link = world.join().await;
+        let (method, _, cid) = link.called().await;
+        assert_eq!(method, "one");
+        let body = link.heard().await.body;
+        let FrameBody::Message { subject, data } = &body else { panic!("a message was due, not {body:?}") };
+        assert_eq!((&subject[..], data.len()), ("app/two", 30_000));
+        link.answer(cid, json!("done")).await;
+        answer_next(&mut link, "three").await;
+        for call in [one, three] {
+            assert_eq!(end_of(call).await.unwrap(), "done");
+        }
     }
 
     /// A call that is given up no longer takes room.

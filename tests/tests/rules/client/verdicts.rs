@@ -12,7 +12,7 @@ use sideband_protocol::{
 use sideband_tests::script::{DAEMON, FarDaemon, Link, World, grant, session};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{LONG, closed, retrying, state};
+use super::{LONG, closed, control, retrying, state};
 use crate::{
     endpoints::{account, connect, quick_connect},
     witness::witnesses,
@@ -70,8 +70,12 @@ enum What {
     IdentityUnknown,
     /// After the HandshakeInit.
     Early(Does),
+    /// After the keys, before the daemon's introduction.
+    Introducing(Does),
     /// In the active session.
     Active(Does),
+    /// In the paused session.
+    Paused(Does),
 }
 
 impl What {
@@ -132,9 +136,18 @@ impl What {
                 assert_eq!(line.session(), id);
                 does.on(Link::new(socket, line), &client).await;
             }
+            Self::Introducing(does) => {
+                let link = world.client_keys().await;
+                does.on(link, &client).await;
+            }
             Self::Active(does) => {
                 let link = world.join().await;
                 state(&client, State::Active).await;
+                does.on(link, &client).await;
+            }
+            Self::Paused(does) => {
+                let mut link = world.join().await;
+                control(&client, &mut link, ControlCode::SessionPaused, State::Paused).await;
                 does.on(link, &client).await;
             }
         }
@@ -158,7 +171,8 @@ impl What {
             }
             Self::NoAccept => matches!(cause, Cause::HandshakeTimeout),
             Self::IdentityChanged => matches!(cause, Cause::IdentityChanged { .. }),
-            Self::Early(does) | Self::Active(does) => match does {
+            Self::Introducing(Does::Nothing) => matches!(cause, Cause::HandshakeTimeout),
+            Self::Early(does) | Self::Introducing(does) | Self::Active(does) | Self::Paused(does) => match does {
                 Does::Control(wanted) => matches!(cause, Cause::Control(Ok(code)) if *code == wanted),
                 Does::UnknownControl(wanted) => matches!(cause, Cause::Control(Err(code)) if code.0 == wanted),
                 Does::Cut => matches!(cause, Cause::SocketLost { code: None }),
@@ -293,7 +307,7 @@ macro_rules! rows {
 use Answers::{Body, Broken, Never, NoSession, Status, Unreachable};
 use ControlCode as Code;
 use Does::{Closes, Control, Cut, Forged, Garbage, Nothing, OtherSession, SbpError, Text, TooMuch, UnknownControl};
-use What::{Account, Active, Early, Redeem, Upgrade};
+use What::{Account, Active, Early, Introducing, Paused, Redeem, Upgrade};
 
 rows! {
     fatal {
@@ -328,6 +342,9 @@ rows! {
         cli_05_unknown_identity_is_fatal: What::IdentityUnknown;
         cli_05_decrypt_failed_is_fatal: Active(Forged);
         cli_05_sbp_error_1001_is_fatal: Active(SbpError(1001));
+        cli_05_decrypt_failed_is_fatal_before_active: Introducing(Forged);
+        cli_05_decrypt_failed_is_fatal_while_paused: Paused(Forged);
+        cli_05_sbp_error_1001_is_fatal_before_active: Introducing(SbpError(1001));
         cli_05_unauthorized_is_fatal: Active(Control(Code::Unauthorized));
         cli_05_forbidden_is_fatal: Active(Control(Code::Forbidden));
         cli_05_daemon_not_found_is_fatal: Active(Control(Code::DaemonNotFound));
@@ -346,6 +363,9 @@ rows! {
         cli_05_invalid_frame_type_is_fatal_before_active: Early(Control(Code::InvalidFrameType));
         cli_05_invalid_session_id_is_fatal_before_active: Early(Control(Code::InvalidSessionId));
         cli_05_disallowed_sender_is_fatal_before_active: Early(Control(Code::DisallowedSender));
+        cli_05_unauthorized_is_fatal_while_paused: Paused(Control(Code::Unauthorized));
+        cli_05_session_not_found_is_fatal_while_paused: Paused(Control(Code::SessionNotFound));
+        cli_05_what_is_no_frame_is_fatal_while_paused: Paused(Garbage);
         cli_05_what_is_no_frame_is_fatal: Active(Garbage);
         cli_05_text_is_fatal: Active(Text);
         cli_05_too_large_a_message_is_fatal: Active(TooMuch);
@@ -388,6 +408,14 @@ rows! {
         cli_05_relay_broken_off_is_retried: What::RelayBroken;
         cli_05_relay_without_answer_is_retried: What::RelayNever;
         cli_05_handshake_timeout_is_retried: What::NoAccept;
+        cli_05_handshake_timeout_of_the_introduction_is_retried: Introducing(Nothing);
+        cli_05_sbp_error_1000_is_retried_before_active: Introducing(SbpError(1000));
+        cli_05_dropped_socket_is_retried_while_introducing: Introducing(Cut);
+        cli_05_dropped_socket_is_retried_while_paused: Paused(Cut);
+        cli_05_closed_socket_is_retried_while_paused: Paused(Closes(1012));
+        cli_05_daemon_offline_is_retried_while_paused: Paused(Control(Code::DaemonOffline));
+        cli_05_internal_error_is_retried_while_paused: Paused(Control(Code::InternalError));
+        cli_05_unknown_code_is_retried_while_paused: Paused(UnknownControl(0x1005));
         cli_05_sbp_error_1000_is_retried: Active(SbpError(1000));
         cli_05_dropped_socket_is_retried: Active(Cut);
         cli_05_closed_socket_1000_is_retried: Active(Closes(1000));
