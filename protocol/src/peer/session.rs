@@ -284,10 +284,8 @@ impl Session {
                 }
                 // SBP-04
                 Err(error) => {
-                    let code = match error.code() {
-                        _ if self.quirks.has(Quirk::StreamsAreInvalid) => ErrorCode::InvalidFrame,
-                        code => code,
-                    };
+                    let wrong = self.quirks.has(Quirk::StreamsAreInvalid);
+                    let code = if wrong { ErrorCode::InvalidFrame } else { error.code() };
                     if !self.quirks.has(Quirk::SkipsUnknownSubjectSilently) {
                         self.send_error(id, code, &error.to_string(), entropy);
                     }

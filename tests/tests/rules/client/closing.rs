@@ -51,7 +51,7 @@ enum Other {
 
 impl Other {
     /// The client lets go of it at once; a socket is closed with 1000.
-    async fn is_let_go(self) {
+    async fn let_go(self) {
         match self {
             Self::Api(mut call) => at_once("the API call", call.given_up()).await,
             Self::Dial(mut dial) => at_once("the dial", dial.given_up()).await,
@@ -202,7 +202,7 @@ async fn closes(quirks: Quirks, at: At) {
     });
     let since = Timeline::start();
 
-    tokio::join!(at_once("closing", client.close()), other.is_let_go());
+    tokio::join!(at_once("closing", client.close()), other.let_go());
     assert_eq!(since.elapsed(), Duration::ZERO, "{at:?}: closing is prompt");
     assert_eq!(code(ended(waits).await), "peer_closed", "{at:?}");
     if let Some(ready) = ready {
