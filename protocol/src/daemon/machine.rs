@@ -16,7 +16,7 @@ use crate::{
     quirks::Quirk,
     time::earliest,
     token,
-    wire::{ControlCode, DecodeError, Frame, Reason, Signal, UnknownControlCode, close},
+    wire::{ControlCode, DecodeError, Frame, FrameType, Reason, Signal, UnknownControlCode, close},
 };
 
 /// Malformed frames in a row after which the socket is given up (DMN-08).
@@ -321,17 +321,37 @@ impl Daemon {
         }
     }
 
-    /// WIRE-02 where the header names a session; DMN-08 for all of them.
+    /// WIRE-02, DMN-08. A HandshakeInit or Data of a wrong size is its client's doing, which the relay passes on unread (WIRE-18): it ends that
+    /// client's session and counts for nothing else. Everything else that is malformed is the relay's.
     fn handle_malformed(&mut self, error: DecodeError, now: Instant) {
         self.refused += 1;
-        self.malformed += 1;
-        let named = match error {
-            DecodeError::Size { session, .. } | DecodeError::UnknownSignal { session, .. } => SessionId::new(session),
-            DecodeError::Header(_) => None,
-        };
-        if let Some(session) = named {
-            self.session_malformed(session, &error.to_string());
+        match error {
+            DecodeError::Size { frame_type: FrameType::HandshakeInit, session, .. } => {
+                if let Some(session) = SessionId::new(session) {
+                    self.refuse_init(session, &error.to_string());
+                }
+                return;
+            }
+            DecodeError::Size { frame_type: FrameType::Data, session, .. } => {
+                if let Some(session) = SessionId::new(session) {
+                    self.session_malformed(session, &error.to_string());
+                }
+                return;
+            }
+            DecodeError::Size {
+                frame_type:
+                    FrameType::HandshakeAccept | FrameType::Signal | FrameType::Ping | FrameType::Pong | FrameType::Control,
+                session,
+                ..
+            }
+            | DecodeError::UnknownSignal { session, .. } => {
+                if let Some(session) = SessionId::new(session) {
+                    self.session_malformed(session, &error.to_string());
+                }
+            }
+            DecodeError::Header(_) => {}
         }
+        self.malformed += 1;
         if self.malformed >= MALFORMED_LIMIT && !self.config.quirks.has(Quirk::BearsMalformedFrames) {
             self.fail(Cause::MalformedFrame(format!("{MALFORMED_LIMIT} in a row, the last: {error}")), false, now);
         }

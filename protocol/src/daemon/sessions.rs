@@ -104,6 +104,15 @@ impl Daemon {
         self.pump(id);
     }
 
+    /// A HandshakeInit of a wrong size (WIRE-02): ends the session, or never begins it; the relay tells the client.
+    pub(super) fn refuse_init(&mut self, id: SessionId, what: &str) {
+        if self.sessions.contains_key(&id) {
+            return self.session_malformed(id, what);
+        }
+        self.report(Report::Refused { session: id, cause: Cause::MalformedFrame(what.to_owned()) });
+        self.signal(id, Signal::Close, Reason::Error);
+    }
+
     /// WIRE-02, WIRE-21: ends that session.
     pub(super) fn session_malformed(&mut self, id: SessionId, what: &str) {
         if self.sessions.contains_key(&id) {

@@ -164,9 +164,12 @@ fn dmn_01_dial_without_an_answer_is_retried_after_15_s() {
 /// Within 60 s of a dial that was given up, the last moment included.
 #[test]
 fn dmn_01_replaced_by_its_own_dial_for_60_s() {
-    for (after, row) in
-        [(seconds(5), Retries), (seconds(60), Retries), (seconds(60) + Duration::from_nanos(1), Ends), (seconds(80), Ends)]
-    {
+    for (after, row) in [
+        (seconds(5), Retries),
+        (seconds(60), Retries),
+        (seconds(60) + Duration::from_nanos(1), Ends),
+        (seconds(80), Ends),
+    ] {
         let mut world = World::started();
         world.token(true);
         world.bench.advance(seconds(15));

@@ -115,7 +115,9 @@ fn dmn_04_clean_close_after_5_s_is_0_to_2_s() {
 /// CLI-06 for the daemon: at least as long as was asked for, never shorter than its own delay.
 #[test]
 fn dmn_13_retry_after_lengthens_the_delay() {
-    for (asked, waits) in [(None, 1_000), (Some(0), 1_000), (Some(999), 1_000), (Some(7_000), 7_000), (Some(120_000), 120_000)] {
+    for (asked, waits) in
+        [(None, 1_000), (Some(0), 1_000), (Some(999), 1_000), (Some(7_000), 7_000), (Some(120_000), 120_000)]
+    {
         let retry_after = asked.map(Duration::from_millis);
         let refused = Cause::Api { status: 429, code: "X".to_owned(), message: "storm".to_owned(), retry_after };
         let mut at_api = world(LEAST, config());
