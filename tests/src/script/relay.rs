@@ -74,8 +74,16 @@ impl Dial {
     /// # Panics
     /// If the endpoint has given the dial up.
     pub fn connect(self) -> DuplexStream {
+        self.connect_over(|stream| Box::new(stream))
+    }
+
+    /// As [`connect`](Self::connect), with something between the endpoint and the connection.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub fn connect_over(self, between: impl FnOnce(DuplexStream) -> BoxStream) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(WIRE);
-        assert!(self.reply.send(Ok(Box::new(theirs))).is_ok(), "the dial was given up");
+        assert!(self.reply.send(Ok(between(theirs))).is_ok(), "the dial was given up");
         ours
     }
 
@@ -109,21 +117,8 @@ impl Dial {
     ///
     /// # Panics
     /// If no upgrade is asked for.
-    // The callback's type is tungstenite's.
-    #[expect(clippy::result_large_err)]
     pub async fn open(self) -> Socket {
-        let stream = self.connect();
-        let mut token = None;
-        let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-            let bearer = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-            token = bearer.and_then(|text| text.strip_prefix("Bearer ")).map(str::to_owned);
-            Ok(response)
-        };
-        // A hostile relay sends more than an endpoint takes.
-        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, look, Some(config));
-        let ws = soon("an upgrade", accepted).await.expect("an upgrade");
-        Socket { ws, token }
+        Socket::accept(self.connect()).await
     }
 }
 
@@ -146,6 +141,26 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// Opens the WebSocket on a connection that an endpoint has dialled.
+    ///
+    /// # Panics
+    /// If no upgrade is asked for.
+    // The callback's type is tungstenite's.
+    #[expect(clippy::result_large_err)]
+    pub async fn accept(stream: DuplexStream) -> Self {
+        let mut token = None;
+        let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+            let bearer = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+            token = bearer.and_then(|text| text.strip_prefix("Bearer ")).map(str::to_owned);
+            Ok(response)
+        };
+        // A hostile relay sends more than an endpoint takes.
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, look, Some(config));
+        let ws = soon("an upgrade", accepted).await.expect("an upgrade");
+        Self { ws, token }
+    }
+
     /// Sends one frame.
     pub async fn send(&mut self, frame: &Frame) {
         self.send_bytes(frame.encode()).await;
@@ -214,6 +229,11 @@ impl Socket {
     /// # Panics
     /// If the socket ends instead, or what comes is no frame.
     pub async fn frame(&mut self) -> Frame {
+        // Pings are no reason to wait longer.
+        soon("a frame from the endpoint", self.next_frame()).await
+    }
+
+    async fn next_frame(&mut self) -> Frame {
         match self.frame_or_end().await {
             Ok(frame) => frame,
             Err(end) => panic!("a frame was due, not {end:?}"),
@@ -242,7 +262,7 @@ impl Socket {
 
     /// The next frame, if one comes within this time; SBRP Pings are answered and left out.
     pub async fn frame_within(&mut self, limit: std::time::Duration) -> Option<Frame> {
-        tokio::time::timeout(limit, self.frame()).await.ok()
+        tokio::time::timeout(limit, self.next_frame()).await.ok()
     }
 
     /// Reads until the endpoint ends the socket: what came before, and how it ended.
