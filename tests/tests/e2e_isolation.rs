@@ -208,7 +208,8 @@ async fn dmn_15_a_clients_fault_ends_its_session_only() {
     short.extend(session.get().to_be_bytes());
     short.extend([1; 31]);
     peer.send(short.into()).await;
-    peer.is_undisturbed().await;
+    assert!(matches!(ends_as(&mut events, session).await, Cause::MalformedFrame(_)));
+    assert_eq!(peer.got().await, control(SessionExpired, session.get()));
 
     bench.is_untouched().await;
 }
