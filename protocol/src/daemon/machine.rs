@@ -321,8 +321,8 @@ impl Daemon {
         }
     }
 
-    /// WIRE-02, DMN-08. A HandshakeInit or Data of a wrong size is its client's doing, which the relay passes on unread (WIRE-18): it ends that
-    /// client's session and counts for nothing else. Everything else that is malformed is the relay's.
+    /// WIRE-02, DMN-08. ◇ A HandshakeInit or Data of a wrong size is its client's doing, which the relay passes on unread (WIRE-18): it
+    /// ends that client's session and counts for nothing else. Everything else that is malformed is the relay's.
     fn handle_malformed(&mut self, error: DecodeError, now: Instant) {
         self.refused += 1;
         match error {
