@@ -141,8 +141,27 @@ impl Scene {
         }
     }
 
+    /// Turns to a session that the endpoint, a daemon, does not know yet.
+    pub(crate) fn begin(&mut self, session: SessionId, entropy: &mut dyn Entropy) {
+        self.session = session;
+        self.line = Line::stranger(session, Side::Client, entropy);
+        (self.accept, self.echo) = (None, None);
+        self.delivered.clear();
+    }
+
     fn socket(&mut self) -> &mut Socket {
         self.socket.as_mut().expect("the socket was closed by the attack")
+    }
+
+    /// The next frame of this session; what is left of others is passed over.
+    async fn frame_of_session(&mut self) -> Frame {
+        loop {
+            let session = self.session.get();
+            let heard = frame(self.socket()).await;
+            if heard.session() == session {
+                return heard;
+            }
+        }
     }
 
     async fn say(&mut self, body: FrameBody) -> Frame {
@@ -424,18 +443,19 @@ impl DaemonVictim {
         }
         let (far, init) = FarClient::new(scene.session, DAEMON, &mut *self.entropy);
         scene.socket().send(&init).await;
-        let accept = frame(scene.socket()).await;
+        let accept = scene.frame_of_session().await;
         scene.line = far.finish(&accept);
         scene.accept = Some(accept);
-        let echo = frame(scene.socket()).await;
+        let echo = scene.frame_of_session().await;
         assert!(matches!(scene.line.open(&echo).body, FrameBody::Handshake(_)), "an introduction was due");
         scene.echo = Some(echo);
         if stage == DaemonStage::Active {
+            let before = self.seen.get();
             self.introduce(scene).await;
             let frame = scene.say(event("delivered")).await;
             scene.delivered.push(frame);
             moment().await;
-            assert_eq!(self.seen.get(), 1);
+            assert_eq!(self.seen.get(), before + 1);
         }
     }
 

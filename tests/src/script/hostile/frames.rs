@@ -335,7 +335,11 @@ fn sizes() -> Vec<Attack> {
         all.push(wrong(format!("an Accept of {length} bytes"), FrameType::HandshakeAccept, length));
     }
     for length in [0, 31, 33, MAX_PAYLOAD] {
-        all.push(wrong(format!("a HandshakeInit of {length} bytes"), FrameType::HandshakeInit, length));
+        all.push(
+            wrong(format!("a HandshakeInit of {length} bytes"), FrameType::HandshakeInit, length)
+                // It names the session that it would have started: its client is told that it failed.
+                .daemon(|_| Some(DaemonFate::SessionEnds("malformed_frame"))),
+        );
     }
     for length in [0, 1, 3] {
         all.push(wrong(format!("a Signal of {length} bytes"), FrameType::Signal, length));
