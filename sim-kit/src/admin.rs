@@ -2,7 +2,7 @@
 //!
 //! | route | served by | answer |
 //! |---|---|---|
-//! | `GET ready` | the binary, see [`ready_router`] | [`Ready`] |
+//! | `GET ready` | the binary, see [`ready_router`]; asks for no admin token | [`Ready`] |
 //! | `GET status` | the relay | [`RelayStatus`] |
 //! | `GET daemons/{id}` | the relay | [`DaemonStatus`]; 404 for one that it does not know |
 //! | `POST daemons/{id}/drop` | the relay | [`Dropped`]; 404 if it is not connected |

@@ -10,7 +10,7 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{
-        HeaderMap, StatusCode,
+        HeaderMap, Method, StatusCode,
         header::{AUTHORIZATION, HOST, ORIGIN},
     },
     middleware::{self, Next},
@@ -127,7 +127,8 @@ impl fmt::Debug for AdminToken {
 
 /// Puts `/__sim` behind its guard. Without a token only loopback peers are let in, and `Host` and `Origin` must name
 /// loopback, so that a web page cannot come in through a browser on this machine (DNS rebinding). With a token it must
-/// stand in `Authorization: Bearer`, and nothing else is looked at. Needs [`PeerAddr`], which [`serve`](crate::server::serve)
+/// stand in `Authorization: Bearer`, and nothing else is looked at; only `GET /ready`, which tells no secret, is answered
+/// to everybody then, so that it serves as a health check. Needs [`PeerAddr`], which [`serve`](crate::server::serve)
 /// sets; a request without it is refused.
 /// Paths and methods that are not there are answered as errors of `/__sim`, too.
 pub fn guard_admin(admin: Router, token: Option<AdminToken>) -> Router {
@@ -144,6 +145,7 @@ pub fn guard_admin(admin: Router, token: Option<AdminToken>) -> Router {
 async fn check(State(token): State<Arc<Option<AdminToken>>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0);
     let verdict = match token.as_ref() {
+        Some(_) if asks_ready(&request) => Ok(()),
         Some(token) => check_token(token, request.headers()),
         None => check_loopback(peer, request.uri().host(), request.headers()),
     };
@@ -151,6 +153,11 @@ async fn check(State(token): State<Arc<Option<AdminToken>>>, request: Request, n
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     }
+}
+
+/// Whether this is the health check; paths are those below `/__sim` here.
+fn asks_ready(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && request.uri().path() == "/ready"
 }
 
 /// Why `/__sim` refuses.
@@ -302,7 +309,7 @@ mod tests {
     }
 
     fn request(peer: &str, headers: &[(&str, &str)]) -> Request {
-        let mut request = axum::http::Request::builder().uri("/ready");
+        let mut request = axum::http::Request::builder().uri("/status");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -314,7 +321,9 @@ mod tests {
     }
 
     async fn status(token: Option<&str>, request: Request) -> u16 {
-        let admin = Router::new().route("/ready", get(|| async { "ok" }));
+        let admin = Router::new()
+            .route("/status", get(|| async { "ok" }))
+            .route("/ready", get(|| async { "ok" }).post(|| async { "ok" }));
         let app = guard_admin(admin, token.and_then(AdminToken::new));
         let answer = app.oneshot(request).await.unwrap();
         if answer.status() != 200 {
@@ -353,7 +362,7 @@ mod tests {
             assert_eq!(status(None, request(peer, headers)).await, 403, "{peer} {headers:?}");
         }
         let mut absolute = request("127.0.0.1:9", &[("host", "localhost")]);
-        *absolute.uri_mut() = "http://evil.test/ready".parse().unwrap();
+        *absolute.uri_mut() = "http://evil.test/status".parse().unwrap();
         assert_eq!(status(None, absolute).await, 403);
     }
 
@@ -369,6 +378,29 @@ mod tests {
             assert_eq!(status(token, local).await, 401, "{authorization}");
         }
         assert_eq!(status(token, request("127.0.0.1:9", &[("host", "localhost")])).await, 401);
+    }
+
+    #[tokio::test]
+    async fn admin_with_a_token_tells_everybody_that_it_is_ready() {
+        let ask = |method: Method, uri: &str| {
+            let mut request = request("192.168.0.2:9", &[("host", "sim.test")]);
+            *request.method_mut() = method;
+            *request.uri_mut() = uri.parse().unwrap();
+            request
+        };
+        let token = Some("s3cret");
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(status(token, ask(method, "/ready")).await, 200);
+        }
+        for (method, uri) in [(Method::POST, "/ready"), (Method::GET, "/ready/"), (Method::GET, "/status")] {
+            assert_eq!(status(token, ask(method.clone(), uri)).await, 401, "{method} {uri}");
+        }
+        assert_eq!(status(None, ask(Method::GET, "/ready")).await, 403, "without a token it is for loopback");
+        // As the servers have it, below a path.
+        let admin = guard_admin(Router::new().route("/ready", get(|| async { "ok" })), AdminToken::new("s3cret"));
+        let app = Router::new().nest("/__sim", admin);
+        let answer = app.oneshot(ask(Method::GET, "/__sim/ready")).await.unwrap();
+        assert_eq!(answer.status(), 200);
     }
 
     #[test]
