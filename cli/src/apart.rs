@@ -41,7 +41,8 @@ impl Bound {
 pub(crate) struct Served {
     /// What happens.
     pub(crate) events: EventSink,
-    relay: Option<Relay>,
+    /// The relay, if it is one.
+    pub(crate) relay: Option<Relay>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -90,7 +91,7 @@ pub(crate) struct ApiSetup {
     pub(crate) issuer: String,
     /// The relay that clients are sent to.
     pub(crate) relay_url: String,
-    /// Credentials follow from it.
+    /// Credentials follow from it; none where others than this machine can connect.
     pub(crate) seed: Option<u64>,
     /// Who knows whether a daemon is online.
     pub(crate) presence: Arc<dyn Presence>,
@@ -100,8 +101,8 @@ pub(crate) struct ApiSetup {
 pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) -> Result<(Served, Bootstrap), Failure> {
     let events = EventSink::new(Timeline::start(), "api");
     let mut credentials = match setup.seed {
-        Some(seed) if !exposed.remote => SeededEntropy::new(seed, "credentials").entropy(),
-        _ => env.entropy.entropy(),
+        Some(seed) => SeededEntropy::new(seed, "credentials").entropy(),
+        None => env.entropy.entropy(),
     };
     let bootstrap = Bootstrap::draw(&mut *credentials);
     let store = MemoryStore::default();

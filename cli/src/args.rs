@@ -2,8 +2,11 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use anyhow::anyhow;
 use clap::{
-    ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::BoolishValueParser,
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, StyledStr, TypedValueParser},
+    error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
 
@@ -16,7 +19,8 @@ use crate::{
         relay::RelayArgs,
         up::UpArgs,
     },
-    output,
+    failure::Failure,
+    output, values,
 };
 
 const EXAMPLES: &str = "\
@@ -59,7 +63,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, env = "SIDEBAND_SIM_VERBOSE", action = ArgAction::Count, hide_env_values = true)]
     pub(crate) verbose: u8,
     /// Print results only, and log errors only
-    #[arg(short, long, global = true, env = "SIDEBAND_SIM_QUIET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue, conflicts_with = "verbose", hide_env_values = true)]
+    #[arg(short, long, global = true, env = "SIDEBAND_SIM_QUIET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue, hide_env_values = true)]
     pub(crate) quiet: bool,
     /// When to use colours: auto, always or never
     #[arg(
@@ -119,35 +123,139 @@ pub(crate) enum Parsed {
     Said(ExitCode),
 }
 
-/// Reads the command line. Help goes to stdout, errors to stderr with exit code 2.
+/// Reads the command line. Help goes to stdout, errors to stderr with exit code 2, and with `--json` to stdout as well.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
     let args: Vec<OsString> = args.into_iter().collect();
-    let color = color_of(&args);
-    let read = without_empty_variables(Cli::command()).try_get_matches_from(args).and_then(|matches| {
+    let read = with_careful_variables(Cli::command()).try_get_matches_from(&args).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
-        if let (Command::Call(call), Some(("call", given))) = (&mut cli.command, matches.subcommand()) {
-            let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
-            call.code_given = on_the_line("code");
-            call.account_given = on_the_line("daemon_id") || on_the_line("access_token");
-        }
+        settle(&mut cli, &matches)?;
         Ok(Box::new(cli))
     });
     match read {
         Ok(cli) => Parsed::Run(cli),
         Err(error) => {
-            output::say_usage(&error.render().ansi().to_string(), error.use_stderr(), color);
+            let error = careful(error, &args);
+            if error.use_stderr() && wants_json(&args) {
+                output::say_early(&as_failure(&error).event());
+            }
+            output::say_usage(&error.render().ansi().to_string(), error.use_stderr(), color_of(&args));
             Parsed::Said(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)))
         }
     }
 }
 
-/// A variable that is empty is as good as none: that is how compose files leave one out.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let command = command.mut_args(|arg| {
-        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-        if empty { arg.env(None::<&str>) } else { arg }
+/// What depends on whether a flag stands on the command line or in the environment.
+fn settle(cli: &mut Cli, matches: &ArgMatches) -> Result<(), clap::Error> {
+    match overruled(matches, [("quiet", cli.global.quiet), ("verbose", cli.global.verbose > 0)])? {
+        Some("quiet") => cli.global.quiet = false,
+        Some(_) => cli.global.verbose = 0,
+        None => {}
+    }
+    let given = matches.subcommand().map(|(_, given)| given);
+    match (&mut cli.command, given) {
+        (Command::Call(call), Some(given)) => {
+            let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
+            call.code_given = on_the_line("code");
+            call.account_given = on_the_line("daemon_id") || on_the_line("access_token");
+        }
+        (Command::Keys(keys), Some(given)) => {
+            if let (Some(rotate), Some((_, given))) = (keys.rotate(), given.subcommand()) {
+                match overruled(given, [("hard", rotate.hard), ("overlap", rotate.overlap.is_some())])? {
+                    Some("hard") => rotate.hard = false,
+                    Some(_) => rotate.overlap = None,
+                    None => {}
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Of two flags that exclude each other, the one in the environment that gives way to the one on the command line.
+fn overruled<'a>(given: &ArgMatches, flags: [(&'a str, bool); 2]) -> Result<Option<&'a str>, clap::Error> {
+    let [(one, true), (other, true)] = flags else { return Ok(None) };
+    let on_the_line = |id| given.value_source(id) == Some(ValueSource::CommandLine);
+    match (on_the_line(one), on_the_line(other)) {
+        (true, false) => Ok(Some(other)),
+        (false, true) => Ok(Some(one)),
+        (true, true) => {
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, format!("'--{one}' cannot be used with '--{other}'")))
+        }
+        (false, false) => {
+            let [one, other] = [one, other].map(|id| format!("SIDEBAND_SIM_{}", id.to_uppercase()));
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, format!("{one} cannot be used with {other}")))
+        }
+    }
+}
+
+/// An error of clap's that also names the variable where a wrong value stands, and shows no password of a URL.
+fn careful(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let texts: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, text.clone())),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in &texts {
+        let shown = values::without_user_info(text);
+        if shown != text.as_str() {
+            error.insert(*kind, ContextValue::String(shown.into_owned()));
+            // What clap suggests may repeat it.
+            error.remove(ContextKind::Suggested);
+        }
+    }
+    let wrong = texts.iter().find(|(kind, _)| *kind == ContextKind::InvalidArg);
+    if matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue)
+        && let Some((_, flag)) = wrong
+        && let Some(variable) = variable_behind(flag, args)
+    {
+        let tip = StyledStr::from(format!("correct {variable} in the environment, or unset it"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+/// The variable that a flag's value came from, the flag written as clap does: `--addr <ADDR>`.
+fn variable_behind(flag: &str, args: &[OsString]) -> Option<String> {
+    fn find<'a>(command: &'a clap::Command, flag: &str) -> Option<&'a clap::Arg> {
+        let here = command.get_arguments().find(|arg| arg.to_string() == flag);
+        here.or_else(|| command.get_subcommands().find_map(|command| find(command, flag)))
+    }
+    let mut command = Cli::command();
+    command.build();
+    let arg = find(&command, flag)?;
+    let long = format!("--{}", arg.get_long()?);
+    let on_the_line = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .any(|text| text.strip_prefix(&long).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')));
+    let variable = arg.get_env().filter(|_| !on_the_line)?;
+    std::env::var_os(variable).filter(|value| !value.is_empty())?;
+    variable.to_str().map(str::to_owned)
+}
+
+/// An error of clap's as all commands fail: its first paragraph, and its tips as hints.
+fn as_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let first: Vec<&str> = paragraphs.next().unwrap_or_default().lines().map(str::trim).collect();
+    let message = first.join(" ");
+    let failure = Failure::misuse(anyhow!("{}", message.strip_prefix("error: ").unwrap_or(&message)));
+    let tips = paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
+    tips.fold(failure, |failure, tip| failure.hint(tip))
+}
+
+/// A variable that is empty is as good as none: that is how compose files leave one out. One that may hold a user name and
+/// a password is not shown in help.
+fn with_careful_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(None::<&str>),
+        Some(value) if value.to_string_lossy().contains('@') => arg.hide_env_values(true),
+        Some(_) | None => arg,
     });
-    command.mut_subcommands(without_empty_variables)
+    command.mut_subcommands(with_careful_variables)
 }
 
 /// `--color` before the command line is understood, for help and errors.
@@ -158,13 +266,37 @@ fn color_of(args: &[OsString]) -> Color {
     given.and_then(|text| Color::from_str(text, true).ok()).unwrap_or(Color::Auto)
 }
 
+/// `--json` before the command line is understood, for errors.
+fn wants_json(args: &[OsString]) -> bool {
+    let says_yes =
+        |value: OsString| BoolishValueParser::new().parse_ref(&Cli::command(), None, &value).unwrap_or(false);
+    args.iter().any(|arg| arg == "--json") || std::env::var_os("SIDEBAND_SIM_JSON").is_some_and(says_yes)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    /// [`variable_behind`] knows a flag by how clap writes it.
+    #[test]
+    fn flags_of_the_same_name_have_the_same_environment_variable() {
+        fn walk(command: &clap::Command, seen: &mut BTreeMap<String, OsString>) {
+            for flag in command.get_arguments() {
+                let Some(env) = flag.get_env() else { continue };
+                assert_eq!(seen.entry(flag.to_string()).or_insert_with(|| env.to_owned()), env, "{flag}");
+            }
+            command.get_subcommands().for_each(|command| walk(command, seen));
+        }
+        let mut command = Cli::command();
+        command.build();
+        walk(&command, &mut BTreeMap::new());
     }
 
     /// Every flag has an environment variable, and those of secrets are not shown in help.

@@ -3,7 +3,7 @@
 //! | method | answers |
 //! |---|---|
 //! | `ping` | `"pong"` |
-//! | `echo`, `$sideband/echo` | its params |
+//! | `echo`, `$sideband/echo` | its params, byte for byte |
 //! | `add {a,b}` | the sum |
 //! | `boom` | E 2000 |
 //! | `sleep {ms}` | `ms`, after that many milliseconds |
@@ -17,7 +17,7 @@ use std::{
 };
 
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Number, Value, json};
+use serde_json::{Number, Value, json, value::RawValue};
 use sideband::{Context, Daemon, Error, HandlerError, Peer, Server};
 use tokio::{sync::watch, task::AbortHandle, time::MissedTickBehavior};
 
@@ -28,17 +28,20 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const APPLICATION: i64 = 2000;
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with the numbers `a` and `b`")]
 struct Add {
     a: Number,
     b: Number,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with the whole number `ms`")]
 struct Sleep {
     ms: u64,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `on`, true or false")]
 struct Tick {
     on: bool,
 }
@@ -87,7 +90,8 @@ fn methods(daemon: Daemon, id: watch::Receiver<Option<String>>) -> Result<Daemon
         .introspection()
 }
 
-async fn echo(params: Value, _: Context) -> Result<Value, HandlerError> {
+/// Byte for byte: numbers as they are written, members twice and in their order.
+async fn echo(params: Box<RawValue>, _: Context) -> Result<Box<RawValue>, HandlerError> {
     Ok(params)
 }
 

@@ -33,6 +33,8 @@ impl Who {
     }
 }
 
+const NO_API: &str = "check --api-url: what answers there is no Sideband API";
+
 /// An error of the SDK.
 pub(crate) fn sdk(error: &Error, who: Who) -> Failure {
     if let Some(reason) = error.cause() {
@@ -58,39 +60,38 @@ pub(crate) fn cause(cause: &Cause, who: Who) -> Failure {
     let say = || anyhow!("{cause}");
     match cause {
         Cause::ApiUnreachable(_) | Cause::ApiTimeout => Failure::cannot_run(say())
-            .details(code("api_unreachable"))
+            .details(code_of("api_unreachable"))
             .hint("start a cloud with `sideband-sim up`, or say where one is with --api-url"),
         Cause::RelayUnreachable(_) | Cause::DialTimeout => Failure::cannot_run(say())
-            .details(code("relay_unreachable"))
+            .details(code_of("relay_unreachable"))
             .hint("check that the relay runs, or say where it is with --relay-url"),
-        Cause::ApiUnreadable(_) => Failure::failed(say())
-            .details(code("api_unreadable"))
-            .hint("check --api-url: what answers there is no Sideband API"),
+        Cause::ApiUnreadable(_) => Failure::failed(say()).details(code_of("api_unreadable")).hint(NO_API),
         Cause::RelayUrl(_) => Failure::misuse(say()).hint("correct --relay-url"),
         Cause::IdentityStore(_) | Cause::TokenSource(_) => Failure::misuse(say()),
+        // Each error of an API has a code (API-06): something else answers there.
+        Cause::Api { status, code, .. } if code.is_empty() => {
+            Failure::failed(say()).details(Details { status: Some(*status), ..code_of("api_unreadable") }).hint(NO_API)
+        }
         Cause::Api { status, code, .. } => {
-            let details = Details { code: Some(code.clone()), status: Some(*status), ..Details::default() };
+            let details = Details { status: Some(*status), ..code_of(code) };
             refused(Failure::failed(say()).details(details), *status, who)
         }
         Cause::Upgrade { status, .. } => {
-            let details =
-                Details { code: Some("upgrade_refused".to_owned()), status: Some(*status), ..Details::default() };
-            Failure::failed(say())
-                .details(details)
-                .hint("check that the relay's --issuer is the API's, and that both are up")
+            let details = Details { status: Some(*status), ..code_of("upgrade_refused") };
+            Failure::failed(say()).details(details).hint(upgrade_hint(*status))
         }
         Cause::Control(Ok(control)) => {
-            let failure = Failure::failed(say()).details(code(&control.to_string()));
+            let failure = Failure::failed(say()).details(code_of(&control.to_string()));
             match control {
                 ControlCode::DaemonOffline => failure.hint("start the daemon: `sideband-sim daemon`"),
                 _ => failure,
             }
         }
-        Cause::HandshakeTimeout => Failure::failed(say()).details(code("handshake_timeout")),
-        Cause::HandshakeFailed(_) => Failure::failed(say()).details(code("handshake_failed")),
-        Cause::IdentityChanged { .. } => Failure::failed(say()).details(code("identity_key_changed")),
+        Cause::HandshakeTimeout => Failure::failed(say()).details(code_of("handshake_timeout")),
+        Cause::HandshakeFailed(_) => Failure::failed(say()).details(code_of("handshake_failed")),
+        Cause::IdentityChanged { .. } => Failure::failed(say()).details(code_of("identity_key_changed")),
         Cause::SocketLost { code: Some(4001) } if who == Who::Daemon => Failure::failed(say())
-            .details(code("replaced"))
+            .details(code_of("replaced"))
             .hint("another process runs as this daemon: stop it, or give this one an API key of its own"),
         _ => Failure::failed(say()),
     }
@@ -99,7 +100,6 @@ pub(crate) fn cause(cause: &Cause, who: Who) -> Failure {
 fn refused(failure: Failure, status: u16, who: Who) -> Failure {
     match (status, who) {
         (401, _) => failure.hint(format!("check {}", who.credential())),
-        (400, Who::Daemon) => failure.hint("check --daemon-id: the API key belongs to another daemon"),
         (403, _) => failure.hint("use a daemon of this user: see --daemon-id and --access-token"),
         (404, Who::Code) => failure.hint("a code works once and for a few minutes: ask the daemon for a new one"),
         (404, Who::Account | Who::Daemon) => failure.hint("check --daemon-id and --api-url"),
@@ -108,7 +108,28 @@ fn refused(failure: Failure, status: u16, who: Who) -> Failure {
     }
 }
 
-fn code(code: &str) -> Details {
+/// What to do about an upgrade that was refused with this status (TOK-13).
+fn upgrade_hint(status: u16) -> &'static str {
+    match status {
+        401 => "check that the relay's --issuer is the API's, letter by letter: it does not accept the API's token",
+        403 => "check --relay-url: the relay does not let in whom this API sends",
+        409 => "try again; if it stays so, the relay has a daemon or a session of the same id",
+        // KEY-01, KEY-03
+        429 | 503 => {
+            "try again in 10 s; if it stays so, check that the relay's --issuer is up: it needs the API's keys"
+        }
+        500..=599 => "try again; if it stays so, look at the relay's log",
+        _ => "check --relay-url: what answers there is no relay; where API and relay run apart it must be given",
+    }
+}
+
+/// A call that came to nothing because its session ended, with the reason why.
+pub(crate) fn session_over(error: &CallError, reason: &Cause, who: Who) -> Failure {
+    let failure = Failure::failed(anyhow!("{}: {error}: {reason}", error.code())).details(code_of(error.code()));
+    cause(reason, who).hints().iter().fold(failure, |failure, hint| failure.hint(hint))
+}
+
+fn code_of(code: &str) -> Details {
     Details { code: Some(code.to_owned()), ..Details::default() }
 }
 
@@ -117,11 +138,11 @@ pub(crate) fn admin(error: AdminError, url: &url::Url) -> Failure {
     let say = anyhow!("{url}: {error}");
     match error {
         AdminError::Http(_) | AdminError::Timeout => Failure::cannot_run(say)
-            .details(code("unreachable"))
+            .details(code_of("unreachable"))
             .hint("start a cloud with `sideband-sim up`, or say where one is with --admin-url"),
         AdminError::Url => Failure::misuse(say),
         AdminError::Refused { status, code, .. } => {
-            let details = Details { code: Some(code), status: Some(status), ..Details::default() };
+            let details = Details { status: Some(status), ..code_of(&code) };
             match status {
                 401 => Failure::misuse(say).details(details).hint(
                     "give its token with --admin-token or SIDEBAND_SIM_ADMIN_TOKEN; `up` shows it when it starts",
@@ -135,5 +156,43 @@ pub(crate) fn admin(error: AdminError, url: &url::Url) -> Failure {
             }
         }
         AdminError::Unreadable => Failure::failed(say).hint("check --admin-url: it must be a server of sideband-sim"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_upgrade_says_what_to_do_by_its_status() {
+        for (status, hint) in [
+            (200, "no relay"),
+            (401, "--issuer"),
+            (403, "--relay-url"),
+            (404, "--relay-url"),
+            (409, "try again"),
+            (426, "no relay"),
+            (429, "10 s"),
+            (500, "try again"),
+            (503, "try again in 10 s"),
+        ] {
+            let refused = Cause::Upgrade { status, message: "no".to_owned(), retry_after: None };
+            let failure = cause(&refused, Who::Account);
+            assert!(failure.hints()[0].contains(hint), "{status}: {:?}", failure.hints());
+        }
+    }
+
+    #[test]
+    fn a_daemon_s_400_is_not_blamed_on_its_id() {
+        let refused = Cause::Api { status: 400, code: "BAD_REQUEST".into(), message: "no".into(), retry_after: None };
+        assert_eq!(cause(&refused, Who::Daemon).hints(), &[] as &[String]);
+    }
+
+    #[test]
+    fn an_error_without_a_code_is_no_api_s() {
+        let refused = Cause::Api { status: 501, code: String::new(), message: "no".into(), retry_after: None };
+        let failure = cause(&refused, Who::Code);
+        assert_eq!(failure.message(), "the API answered 501: no");
+        assert_eq!(failure.hints(), [NO_API]);
     }
 }

@@ -24,7 +24,8 @@ pub(crate) struct Exposure {
 }
 
 fn origin(text: &str) -> Result<String, String> {
-    OriginPolicy::default().allow(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    let wrong = |_| "write it as a browser sends it, such as https://app.example.com".to_owned();
+    OriginPolicy::default().allow(text).map(|_| text.to_owned()).map_err(wrong)
 }
 
 /// What the flags come to.
@@ -41,8 +42,9 @@ impl Exposure {
     /// Checks the address and makes an admin token if one is needed.
     pub(crate) fn check(&self, addr: SocketAddr, env: &Env) -> Result<Exposed, Failure> {
         if !self.allow_remote && !addr.ip().to_canonical().is_loopback() {
+            let origin = values::ADDR.origin(|text| values::address(text) == Ok(addr));
             return Err(Failure::misuse(anyhow!(
-                "other machines could reach {addr}, and whoever does can use this cloud"
+                "{origin} {addr}: other machines could reach it, and whoever does can use this cloud"
             ))
             .hint("listen on 127.0.0.1, or add --allow-remote if that is what you want"));
         }

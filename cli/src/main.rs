@@ -63,7 +63,12 @@ fn main() -> ExitCode {
             runtime.shutdown_timeout(LINGER);
             code
         }
-        Err(failure) => out.failed(&failure),
+        Err(failure) => {
+            if out.is_json() {
+                output::say_early(&failure.event());
+            }
+            out.failed(&failure)
+        }
     }
 }
 

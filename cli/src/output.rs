@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -126,6 +126,13 @@ impl Output {
         }
     }
 
+    /// Begins a line of its own where a terminal has just shown `^C`.
+    pub(crate) fn after_ctrl_c(&self) {
+        if std::io::stderr().is_terminal() {
+            self.stderr("\n");
+        }
+    }
+
     fn stderr(&self, text: &str) {
         write_stderr(text, self.0.color_err);
     }
@@ -152,6 +159,18 @@ impl Output {
         }
         self.stderr(&text);
         failure.exit().code()
+    }
+}
+
+/// One JSON line before there is a runtime.
+pub(crate) fn say_early(event: &impl Serialize) {
+    match serde_json::to_string(event) {
+        Ok(line) => {
+            let mut stdout = std::io::stdout();
+            // A reader who is gone has seen enough.
+            let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        }
+        Err(error) => tracing::error!(%error, "an event is no JSON"),
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Serialize;
 use sideband::env::{Env, HttpRequest};
+use sideband_relay_sim::Relay;
 use sideband_sim_kit::{
     admin::{ADMIN_PATH, AdminClient},
     guard::AdminToken,
@@ -54,18 +55,26 @@ impl<'a> From<&'a sideband_api_sim::Bootstrap> for Credentials<'a> {
     }
 }
 
-/// Asks a server that listens at `local`: its admin API must answer and, if it is a relay, an upgrade as well.
-pub(crate) async fn prove(env: &Env, local: &str, token: Option<AdminToken>, relay: bool) -> Result<(), Failure> {
+/// Asks a server that listens at `local`: its admin API must answer and, if it has a relay, an upgrade as well. The relay
+/// forgets that it was asked.
+pub(crate) async fn prove(
+    env: &Env,
+    local: &str,
+    token: Option<AdminToken>,
+    relay: Option<&Relay>,
+) -> Result<(), Failure> {
     let proof = async {
         let admin = Url::parse(&format!("{local}{ADMIN_PATH}"))?;
         AdminClient::new(env.clone(), admin, token).ready().await?;
-        if relay { upgrade(env, local).await } else { Ok(()) }
+        if let Some(relay) = relay {
+            upgrade(env, local).await?;
+            relay.forget_refusals();
+        }
+        anyhow::Ok(())
     };
     let proven = tokio::time::timeout(DEADLINE, proof).await;
     let proven = proven.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", DEADLINE.as_secs())));
-    proven
-        .with_context(|| format!("{local} listens but does not answer as it should"))
-        .map_err(Failure::cannot_run)
+    proven.with_context(|| format!("{local} listens but does not answer as it should")).map_err(Failure::cannot_run)
 }
 
 /// An upgrade without a token is answered: with 401 (TOK-01).

@@ -2,10 +2,11 @@
 
 use anyhow::anyhow;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, output::Output};
 
 /// Waits for SIGINT or SIGTERM.
 pub(crate) struct Signals {
+    out: Output,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -15,16 +16,17 @@ pub(crate) struct Signals {
 impl Signals {
     /// From now on the signals no longer end the process at once.
     #[cfg(unix)]
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(out: &Output) -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|error| Failure::cannot_run(anyhow!("cannot await signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let out = out.clone();
+        Ok(Self { out, interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
     /// Ctrl-C, where there are no signals.
     #[cfg(not(unix))]
-    pub(crate) fn new() -> Result<Self, Failure> {
-        Ok(Self {})
+    pub(crate) fn new(out: &Output) -> Result<Self, Failure> {
+        Ok(Self { out: out.clone() })
     }
 
     /// The next signal. Cancel-safe.
@@ -33,7 +35,7 @@ impl Signals {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.interrupt.recv() => self.out.after_ctrl_c(),
         }
     }
 
@@ -44,5 +46,6 @@ impl Signals {
             tracing::error!(%error, "cannot await Ctrl-C");
             std::future::pending::<()>().await;
         }
+        self.out.after_ctrl_c();
     }
 }

@@ -144,6 +144,11 @@ impl Relay {
         RelayStatus { daemons, counters }
     }
 
+    /// Counts refused upgrades from zero on: for who has tried out whether this relay answers.
+    pub fn forget_refusals(&self) {
+        lock(&self.0.refused).clear();
+    }
+
     /// What the relay sees of one daemon; `None` if it does not know it.
     pub fn daemon(&self, daemon_id: &str) -> Option<DaemonStatus> {
         self.hub(daemon_id).map(|hub| daemon_status(daemon_id, &hub.view()))

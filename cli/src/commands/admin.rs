@@ -98,7 +98,7 @@ struct ReadyLine<'a> {
 
 /// Says whether every server answers.
 pub(crate) async fn ready(args: ReadyArgs, out: &Output) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(out)?;
     for asked in args.servers.clients(&world::real()?)? {
         let ready = tokio::select! {
             biased;
@@ -120,7 +120,7 @@ async fn until_ready(args: &ReadyArgs, asked: &Asked) -> Result<Ready, Failure> 
         loop {
             match asked.ready().await {
                 Ok(ready) => return Ok(ready),
-                // A wrong token stays wrong.
+                // Whoever is refused stays refused.
                 Err(failure) if failure.exit() == crate::failure::Exit::Misuse => return Err(failure),
                 Err(failure) => last = Some(failure),
             }
@@ -219,6 +219,16 @@ pub(crate) struct KeysArgs {
     what: KeysCommand,
 }
 
+impl KeysArgs {
+    /// What to do is to rotate, with these flags.
+    pub(crate) fn rotate(&mut self) -> Option<&mut RotateArgs> {
+        match &mut self.what {
+            KeysCommand::Rotate(rotate) => Some(rotate),
+            KeysCommand::List(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
     /// Show the published keys
@@ -233,14 +243,15 @@ struct ListArgs {
     servers: Servers,
 }
 
+/// Flags of `keys rotate`.
 #[derive(Debug, Args)]
-struct RotateArgs {
+pub(crate) struct RotateArgs {
     /// Stop publishing the old keys at once: tokens that they signed are refused
     #[arg(long, env = "SIDEBAND_SIM_HARD", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
-    hard: bool,
-    /// How long the old key stays published [default: until its tokens have expired]
-    #[arg(long, env = "SIDEBAND_SIM_OVERLAP", value_name = "TIME", value_parser = values::duration, conflicts_with = "hard")]
-    overlap: Option<Duration>,
+    pub(crate) hard: bool,
+    /// How long the old key stays published, instead of --hard [default: until its tokens have expired]
+    #[arg(long, env = "SIDEBAND_SIM_OVERLAP", value_name = "TIME", value_parser = values::whole_seconds)]
+    pub(crate) overlap: Option<Duration>,
     #[command(flatten)]
     servers: Servers,
 }

@@ -50,7 +50,7 @@ pub(crate) struct ApiArgs {
     #[arg(long, env = "SIDEBAND_SIM_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7600", value_parser = values::address)]
     addr: SocketAddr,
     /// Make the same credentials each time [default: new ones]
-    #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N")]
+    #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N", value_parser = values::seed)]
     seed: Option<u64>,
     #[command(flatten)]
     exposure: Exposure,
@@ -58,7 +58,7 @@ pub(crate) struct ApiArgs {
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(out)?;
     let env = world::real()?;
     let exposed = args.exposure.check(args.addr, &env)?;
     if exposed.remote && args.seed.is_some() {
@@ -75,9 +75,10 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let local = bound.local.clone();
     let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
     let relay_url = args.relay_url.as_str().to_owned();
-    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed: args.seed, presence };
+    let seed = args.seed.filter(|_| !exposed.remote);
+    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, presence };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
-    ready::prove(&env, &local, exposed.admin_token.clone(), false).await?;
+    ready::prove(&env, &local, exposed.admin_token.clone(), None).await?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -86,7 +87,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
         admin_url: &format!("{local}{ADMIN_PATH}"),
         credentials: Some(Credentials::from(&bootstrap)),
         issuer: &issuer,
-        seed: Some(args.seed),
+        seed: Some(seed),
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
     };
     out.say(&line, || describe(&line, args.relay_admin_url.is_some())).await;
@@ -111,6 +112,18 @@ fn describe(line: &ReadyLine<'_>, presence: bool) -> String {
     }
     if let Some(token) = line.admin_token {
         put("admin token", token);
+    }
+    if let (Some(api), Some(Credentials { daemon_id, api_key, access_token })) = (line.api_url, line.credentials) {
+        let (here, program, relay) = ("This tool, once the relay runs".bold(), world::program(), line.relay_url);
+        text.push_str(&format!(
+            r#"
+  {here}
+    SIDEBAND_API_KEY={api_key} {program} daemon \
+      --api-url {api} --relay-url {relay}
+    SIDEBAND_ACCESS_TOKEN={access_token} {program} call \
+      --api-url {api} --daemon-id {daemon_id} ping
+"#
+        ));
     }
     if !presence {
         text.push_str("\n  Nobody knows who is online: give --relay-admin-url for 409 and status\n");

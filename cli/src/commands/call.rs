@@ -6,14 +6,16 @@ use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sideband::{Account, CallOptions, Client, Error, QuickConnect, RetryMode, RetryPolicy, env::Timeline};
+use sideband::{
+    Account, CallOptions, Client, Error, QuickConnect, RetryMode, RetryPolicy, env::Timeline, protocol::peer::CallError,
+};
 
 use crate::{
     explain::{self, Who},
     failure::{Details, Failure},
     output::Output,
     signals::Signals,
-    values::{self, ACCESS_TOKEN, API_URL, DAEMON_ID, DEFAULT_API, QUICK_CONNECT, RELAY_URL},
+    values::{self, ACCESS_TOKEN, API_URL, DAEMON_ID, DEFAULT_API, Found, QUICK_CONNECT, RELAY_URL},
     world,
 };
 
@@ -80,8 +82,8 @@ struct ResultLine<'a> {
 
 /// How to connect.
 enum Way {
-    Account { daemon_id: String, access_token: String },
-    Code(String),
+    Account { daemon_id: String, access_token: Found },
+    Code(Found),
 }
 
 impl Way {
@@ -95,7 +97,7 @@ impl Way {
 
 /// Connects, calls, prints.
 pub(crate) async fn run(args: CallArgs, out: &Output) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(out)?;
     let way = way(&args)?;
     let who = way.who();
     let client = connect(&args, way)?;
@@ -124,7 +126,7 @@ fn way(args: &CallArgs) -> Result<Way, Failure> {
         return Ok(Way::Code(code));
     }
     match (daemon_id, access_token, code) {
-        (Some(daemon_id), Some(access_token), _) => Ok(Way::Account { daemon_id, access_token }),
+        (Some(daemon_id), Some(access_token), _) => Ok(Way::Account { daemon_id: daemon_id.text, access_token }),
         (_, _, Some(code)) if !args.account_given => Ok(Way::Code(code)),
         (Some(_), None, _) => Err(Failure::misuse(anyhow!("--access-token is missing"))
             .hint("give it with --access-token, SIDEBAND_ACCESS_TOKEN or SIDEBAND_ACCESS_TOKEN_FILE; `sideband-sim up` shows one")),
@@ -146,6 +148,7 @@ fn connect(args: &CallArgs, way: Way) -> Result<Client, Failure> {
     let once = RetryPolicy { mode: RetryMode::Never, ..RetryPolicy::default() };
     match way {
         Way::Account { daemon_id, access_token } => {
+            let access_token = access_token.credential()?;
             let mut builder = Account::with_token(&api, daemon_id, access_token).map_err(wrong)?;
             if let Some(relay) = relay {
                 builder = builder.relay_url(relay.as_str()).map_err(wrong)?;
@@ -153,7 +156,11 @@ fn connect(args: &CallArgs, way: Way) -> Result<Client, Failure> {
             builder.retry(once).env(env).connect().map_err(wrong)
         }
         Way::Code(code) => {
-            let mut builder = QuickConnect::new(&api, &code).map_err(wrong)?;
+            let Found { text, origin } = code;
+            let mut builder = QuickConnect::new(&api, &text).map_err(|error| match error {
+                Error::Argument { .. } => Failure::misuse(anyhow!("{origin}: {error}")),
+                _ => wrong(error),
+            })?;
             if let Some(relay) = relay {
                 builder = builder.relay_url(relay.as_str()).map_err(wrong)?;
             }
@@ -173,9 +180,23 @@ async fn call(args: &CallArgs, client: &Client, who: Who, out: &Output) -> Resul
     ready.map_err(|error| explain::sdk(&error, who))?;
     let options = CallOptions::new().timeout(args.timeout.saturating_sub(started.elapsed()));
     let called = client.call_with::<_, Box<RawValue>>(&args.method, &args.params, options).await;
-    let result = called.map_err(|error| explain::sdk(&error, who))?;
+    let result = match called {
+        Ok(result) => result,
+        Err(error) => return Err(failed(&error, client, who).await),
+    };
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let line = ResultLine { event: "result", method: &args.method, result: &result, ms };
     out.say(&line, || result.get().to_owned()).await;
     Ok(())
+}
+
+/// Why a call came to nothing. Where its session ended, the client closes and knows why: it makes no second attempt.
+async fn failed(error: &Error, client: &Client, who: Who) -> Failure {
+    if let Error::Call(call @ (CallError::NotConnected | CallError::PeerClosed)) = error
+        && let Ok(reason) = tokio::time::timeout(GOODBYE, client.closed()).await
+        && let Some(cause) = Error::Closed(reason).cause()
+    {
+        return explain::session_over(call, cause, who);
+    }
+    explain::sdk(error, who)
 }

@@ -17,7 +17,7 @@ use crate::{
     output::Output,
     quick_connect::{self, CodeEvent},
     signals::Signals,
-    values::{self, API_KEY, API_URL, DAEMON_ID, DEFAULT_API, RELAY_URL},
+    values::{self, API_KEY, API_URL, DAEMON_ID, DEFAULT_API, Found, RELAY_URL},
     world,
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct DaemonArgs {
     #[arg(long, env = "SIDEBAND_SIM_IDENTITY", value_name = "FILE")]
     identity: Option<PathBuf>,
     /// How long the Quick Connect code lives, 30s to 1h [default: 5m]
-    #[arg(long, env = "SIDEBAND_SIM_CODE_TTL", value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, env = "SIDEBAND_SIM_CODE_TTL", value_name = "TIME", value_parser = values::code_ttl)]
     code_ttl: Option<Duration>,
 }
 
@@ -76,15 +76,17 @@ fn wrong(error: &Error) -> Failure {
 
 /// Runs until SIGINT or SIGTERM; reconnects for ever.
 pub(crate) async fn run(args: DaemonArgs, out: &Output) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(out)?;
     let api = API_URL.find_url(args.api_url.as_deref(), values::http_url)?;
     let api = api.map_or_else(|| DEFAULT_API.to_owned(), |url| values::text_of(&url));
     let relay = RELAY_URL.find_url(args.relay_url.as_deref(), values::ws_url)?;
     let relay = relay.map_or_else(|| relay_url(&api), |url| url.as_str().to_owned());
     let api_key = API_KEY.need(args.api_key.as_deref(), "`sideband-sim up` shows one when it starts")?;
+    let api_key = api_key.credential()?;
+    let required = DAEMON_ID.find(args.daemon_id.as_deref())?;
     let mut daemon = Daemon::new(&api, &relay, api_key).map_err(|error| wrong(&error))?.env(world::real()?);
-    if let Some(id) = DAEMON_ID.find(args.daemon_id.as_deref())? {
-        daemon = daemon.daemon_id(id);
+    if let Some(id) = &required {
+        daemon = daemon.daemon_id(&id.text);
     }
     if let Some(path) = &args.identity {
         daemon = daemon.identity(identity::load_or_create(path, &OsEntropy).map_err(|error| wrong(&error))?);
@@ -93,22 +95,26 @@ pub(crate) async fn run(args: DaemonArgs, out: &Output) -> Result<(), Failure> {
     let ended = tokio::select! {
         biased;
         () = signals.next() => Ok(()),
-        ended = serve(&server, &args, &relay, &api, out) => ended,
+        ended = serve(&server, &args, required.as_ref(), &relay, &api, out) => ended,
     };
     // A relay that does not answer must not hold us.
     let _ = tokio::time::timeout(GOODBYE, server.close()).await;
     ended
 }
 
-async fn serve(server: &Server, args: &DaemonArgs, relay: &str, api: &str, out: &Output) -> Result<(), Failure> {
+async fn serve(
+    server: &Server,
+    args: &DaemonArgs,
+    required: Option<&Found>,
+    relay: &str,
+    api: &str,
+    out: &Output,
+) -> Result<(), Failure> {
     let timeline = Timeline::start();
     let mut events = server.events();
-    online(server, &mut events, out).await?;
+    let mut told = online(server, &mut events, required, out).await?;
     let code = match server.create_quick_connect(args.code_ttl).await {
         Ok(code) => Some(code),
-        Err(error) if args.code_ttl.is_some() && error.status() == Some(400) => {
-            return Err(wrong(&error).hint("give --code-ttl 30s to 1h"));
-        }
         Err(error) => {
             out.note(format!("note: there is no Quick Connect code: {error}"));
             None
@@ -124,6 +130,10 @@ async fn serve(server: &Server, args: &DaemonArgs, relay: &str, api: &str, out: 
     };
     out.say(&line, || describe(&line, code.as_ref(), out.is_colored())).await;
     while let Some(event) = events.next().await {
+        // The ready line tells the first time.
+        if !std::mem::replace(&mut told, true) && matches!(event, ServerEvent::Online) {
+            continue;
+        }
         let (json, text) = journal::daemon(&event);
         out.json(&json).await;
         if !out.is_json() && !out.is_quiet() {
@@ -137,20 +147,33 @@ async fn serve(server: &Server, args: &DaemonArgs, relay: &str, api: &str, out: 
     Ok(())
 }
 
-/// Waits until it is online for the first time; attempts that fail until then are told on stderr.
-async fn online(server: &Server, events: &mut ServerEvents, out: &Output) -> Result<(), Failure> {
-    let waiting = async {
-        while let Some(event) = events.next().await {
-            if let ServerEvent::Retrying { .. } = event {
-                out.note(format!("not online yet: {}", journal::daemon(&event).1));
-            }
+/// Waits until it is online for the first time; attempts that fail until then are told on stderr. Says whether the event of
+/// that has come already.
+async fn online(
+    server: &Server,
+    events: &mut ServerEvents,
+    required: Option<&Found>,
+    out: &Output,
+) -> Result<bool, Failure> {
+    let ended = |error: &Error| match required {
+        // DMN-02
+        Some(Found { origin, .. }) if error.status() == Some(400) => {
+            wrong(error).hint(format!("check {origin}: the API key belongs to another daemon"))
         }
-        std::future::pending::<()>().await;
+        _ => wrong(error),
     };
-    tokio::select! {
-        biased;
-        online = server.when_online() => online.map_err(|error| wrong(&error)),
-        () = waiting => Ok(()),
+    loop {
+        let event = tokio::select! {
+            biased;
+            Some(event) = events.next() => event,
+            online = server.when_online() => return online.map(|()| false).map_err(|error| ended(&error)),
+        };
+        match event {
+            ServerEvent::Online => return Ok(true),
+            ServerEvent::Retrying { .. } => out.note(format!("not online yet: {}", journal::daemon(&event).1)),
+            ServerEvent::Ended(cause) => return Err(ended(&Error::Failed(cause))),
+            _ => {}
+        }
     }
 }
 

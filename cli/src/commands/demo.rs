@@ -130,7 +130,7 @@ pub(crate) async fn run(out: &Output) -> Result<(), Failure> {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::Store(_) => Failure::cannot_run(error),
     })?;
-    ready::prove(&env, cloud.api_url(), None, true).await?;
+    ready::prove(&env, cloud.api_url(), None, Some(cloud.relay())).await?;
     if !out.is_quiet() {
         out.text(&format!("\n{}\n", "A cloud, a daemon and a client in one process".bold())).await;
     }

@@ -48,13 +48,13 @@ pub(crate) fn issuer(text: &str) -> Result<String, String> {
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(out)?;
     let env = world::real()?;
     let exposed = args.exposure.check(args.addr, &env)?;
     let bound = Bound::to(args.addr, &env).await?;
     let local = bound.local.clone();
     let served = apart::relay(env.clone(), bound, &args.issuer, &exposed);
-    ready::prove(&env, &local, exposed.admin_token.clone(), true).await?;
+    ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref()).await?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",

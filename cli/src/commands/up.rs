@@ -37,6 +37,7 @@ Examples:
 The first line with --json is
   {\"event\":\"ready\",\"apiUrl\",\"relayUrl\",\"adminUrl\",\"daemonId\",\"apiKey\",\"accessToken\",\"issuer\",\"seed\"}
 printed once everything answers. Lines with \"event\":\"cloud\" follow: sessions, requests, keys.
+With --daemon there is one \"daemon\" with its Quick Connect code, and \"daemon_ended\" if another process takes its place.
 SIGINT and SIGTERM end it within five seconds.";
 
 /// Flags of `up`.
@@ -47,7 +48,7 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "SIDEBAND_SIM_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7600", value_parser = values::address)]
     addr: SocketAddr,
     /// Make the same credentials each time [default: new ones]
-    #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N")]
+    #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N", value_parser = values::seed)]
     seed: Option<u64>,
     /// Also run an echo daemon, and print a Quick Connect code for it
     #[arg(long, env = "SIDEBAND_SIM_DAEMON", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
@@ -57,6 +58,15 @@ pub(crate) struct UpArgs {
     advertise_url: Option<Url>,
     #[command(flatten)]
     exposure: Exposure,
+}
+
+/// The end of the echo daemon of `up --daemon` as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DaemonEndedLine {
+    event: &'static str,
+    daemon_id: String,
+    cause: String,
 }
 
 /// The echo daemon of `up --daemon` as JSON.
@@ -71,7 +81,7 @@ struct DaemonLine<'a> {
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(out)?;
     let env = world::real()?;
     let exposed = args.exposure.check(args.addr, &env)?;
     if exposed.remote && args.seed.is_some() {
@@ -79,7 +89,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     }
     let cloud = start(&args, &exposed, env.clone()).await?;
     let local = local_url(cloud.addr());
-    ready::prove(&env, &local, exposed.admin_token.clone(), true).await?;
+    ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay())).await?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();
     say_ready(&args, &exposed, &cloud, out).await;
@@ -92,7 +102,11 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     let journal = journal::follow(events, out);
     let (daemon, ended) = match daemon {
         Ok(daemon) => {
-            signals.next().await;
+            tokio::select! {
+                biased;
+                () = signals.next() => {}
+                () = tell_end(daemon.as_ref(), out) => {}
+            }
             (daemon, Ok(()))
         }
         Err(None) => (None, Ok(())),
@@ -104,7 +118,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
 
 async fn start(args: &UpArgs, exposed: &Exposed, env: Env) -> Result<Cloud, Failure> {
     let options = CloudOptions {
-        seed: if exposed.remote { None } else { args.seed },
+        seed: seed(args, exposed),
         origins: exposed.origins.clone(),
         advertise: args.advertise_url.clone(),
         admin_token: exposed.admin_token.clone(),
@@ -114,6 +128,11 @@ async fn start(args: &UpArgs, exposed: &Exposed, env: Env) -> Result<Cloud, Fail
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::Store(_) => Failure::cannot_run(error),
     })
+}
+
+/// The seed that the credentials follow from: none where others could guess them.
+fn seed(args: &UpArgs, exposed: &Exposed) -> Option<u64> {
+    args.seed.filter(|_| !exposed.remote)
 }
 
 /// The admin API as others should ask it: who has no token must come by loopback.
@@ -134,14 +153,14 @@ async fn say_ready(args: &UpArgs, exposed: &Exposed, cloud: &Cloud, out: &Output
         admin_url: &admin_url,
         credentials: Some(Credentials::from(cloud.bootstrap())),
         issuer: cloud.issuer(),
-        seed: Some(args.seed),
+        seed: Some(seed(args, exposed)),
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
     };
-    out.say(&line, || describe(&line, exposed.remote)).await;
+    out.say(&line, || describe(&line, args.daemon)).await;
 }
 
 /// The ready line for people: where it is, what to log in with, and what to set.
-fn describe(line: &ReadyLine<'_>, remote: bool) -> String {
+fn describe(line: &ReadyLine<'_>, daemon: bool) -> String {
     let api = line.api_url.unwrap_or_default();
     let mut text = format!("\n{} {}\n\n", "●".green(), "Sideband cloud is up".bold());
     let mut put = |name: &str, value: &str, note: &str| {
@@ -160,31 +179,40 @@ fn describe(line: &ReadyLine<'_>, remote: bool) -> String {
         put("admin token", token, "for the admin API");
     }
     match line.seed.flatten() {
-        Some(seed) if !remote => put("seed", &seed.to_string(), "the same credentials each time"),
-        _ => put("seed", "none", "new credentials each time"),
+        Some(seed) => put("seed", &seed.to_string(), "the same credentials each time"),
+        None => put("seed", "none", "new credentials each time"),
     }
     if let Some(credentials) = line.credentials {
-        text.push_str(&snippets(api, line.relay_url, credentials));
+        text.push_str(&snippets(api, line.relay_url, credentials, daemon));
     }
     text
 }
 
-/// What to set, by copy and paste.
-fn snippets(api: &str, relay: &str, credentials: Credentials<'_>) -> String {
+/// What to set, by copy and paste. A daemon that runs already would be replaced by another with its key.
+fn snippets(api: &str, relay: &str, credentials: Credentials<'_>, daemon: bool) -> String {
     let Credentials { daemon_id, api_key, access_token } = credentials;
     let rust = "Rust, crate sideband".bold();
     let typescript = "@sideband/cloud".bold();
     let curl = "curl".bold();
     let here = "This tool".bold();
+    let program = world::program();
+    let replaces = if daemon { "  // takes the place of the echo daemon" } else { "" };
+    let start_daemon = if daemon {
+        String::new()
+    } else {
+        format!("    SIDEBAND_API_KEY={api_key} {program} daemon --api-url {api}\n")
+    };
     format!(
         r#"
   {rust}
     let (api, relay) = ("{api}", "{relay}");
-    let server = Daemon::new(api, relay, "{api_key}")?.listen().await?;
+    let server = Daemon::new(api, relay, "{api_key}")?.listen().await?;{replaces}
     let client = Account::with_token(api, "{daemon_id}", "{access_token}")?.connect()?;
 
   {typescript}
-    apiUrl: "{api}", relayUrl: "{relay}"
+    const both = {{ apiUrl: "{api}", relayUrl: "{relay}" }};
+    const daemon = {{ ...both, apiKey: "{api_key}" }};{replaces}
+    const client = {{ ...both, daemonId: "{daemon_id}", accessToken: "{access_token}" }};
 
   {curl}
     curl -sS {api}/api/trpc/relay.createSession \
@@ -192,12 +220,25 @@ fn snippets(api: &str, relay: &str, credentials: Credentials<'_>) -> String {
       -H 'content-type: application/json' -d '{{"daemonId":"{daemon_id}"}}'
 
   {here}
-    SIDEBAND_API_KEY={api_key} sideband-sim daemon --api-url {api}
-    SIDEBAND_ACCESS_TOKEN={access_token} sideband-sim call \
+{start_daemon}    SIDEBAND_ACCESS_TOKEN={access_token} {program} call \
       --api-url {api} --daemon-id {daemon_id} ping
 
 "#
     )
+}
+
+/// Tells when the echo daemon ends by itself, and stays pending: the cloud goes on.
+async fn tell_end(daemon: Option<&Server>, out: &Output) {
+    if let Some(daemon) = daemon {
+        let cause = daemon.ended().await;
+        let line = DaemonEndedLine { event: "daemon_ended", daemon_id: daemon.daemon_id(), cause: cause.to_string() };
+        out.json(&line).await;
+        out.note(format!("note: the echo daemon has ended: {cause}"));
+        for hint in explain::cause(&cause, explain::Who::Daemon).hints() {
+            out.note(format!("  {hint}"));
+        }
+    }
+    std::future::pending().await
 }
 
 async fn echo_daemon(cloud: &Cloud, local: &str, env: Env, out: &Output) -> Result<Server, Failure> {

@@ -40,11 +40,34 @@ async fn status_shows_daemons_and_sessions_and_drop_cuts_them() {
     assert_eq!(daemon.event("session_resumed").await["session"], session.as_str());
     assert_eq!(run(&["drop", &session, "--admin-url", admin]).await.code, Some(0));
     assert_eq!(daemon.event("session_closed").await["session"], session.as_str());
-    assert_eq!(slow.await.unwrap().code, Some(1));
+    let slow = slow.await.unwrap();
+    assert_eq!(slow.code, Some(1));
+    let [error] = slow.events().try_into().unwrap();
+    assert_eq!(error["code"], "not_connected", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("the connection to the relay was lost"), "why: {error}");
     for nothing in [session.as_str(), "d_nothing"] {
         let ended = run(&["drop", nothing, "--admin-url", admin]).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.stderr.contains(nothing), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_counted_before_anybody_came() {
+    for args in [&["up"][..], &["relay", "--issuer", "http://127.0.0.1:1"]] {
+        let sim = Sim::start(&[args, &["--addr", "127.0.0.1:0"]].concat()).await;
+        let status = run(&["status", "--json", "--admin-url", sim.get("adminUrl")]).await;
+        let counters = status.events()[0]["relay"]["counters"].as_object().unwrap().clone();
+        assert!(counters.values().all(|count| count == 0), "{counters:?}");
+    }
+}
+
+#[tokio::test]
+async fn ready_needs_no_admin_token() {
+    let up = Sim::start(&["up", "--addr", "0.0.0.0:0", "--allow-remote"]).await;
+    for more in [&[][..], &["--wait", "--timeout", "25s"]] {
+        let ended = run(&[&["ready", "--admin-url", up.get("adminUrl")], more].concat()).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! `api` and `relay` as two processes.
 
-use crate::support::{Sim, free_port, run};
+use crate::support::{Sim, command, free_port, run, until};
 
 #[tokio::test]
 async fn api_and_relay_work_as_two_processes() {
@@ -35,6 +35,25 @@ async fn api_and_relay_work_as_two_processes() {
         let ended = sim.stop().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     }
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_not_told_the_relay_says_so() {
+    let api = Sim::start(&["api", "--addr", "127.0.0.1:0", "--relay-url", "ws://127.0.0.1:1/relay"]).await;
+    let ended = run(&["daemon", "--json", "--api-url", api.get("apiUrl"), "--api-key", api.get("apiKey")]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let [error] = ended.events().try_into().unwrap();
+    let hints = error["hints"].to_string();
+    assert!(hints.contains("--relay-url") && !hints.contains("--issuer"), "{error}");
+}
+
+#[tokio::test]
+async fn the_api_shows_people_how_to_start_a_daemon() {
+    let relay = "ws://127.0.0.1:1/relay";
+    let mut api = command(&["api", "--addr", "127.0.0.1:0", "--relay-url", relay]).spawn().unwrap();
+    let text = until(api.stdout.as_mut().unwrap(), "give --relay-admin-url").await;
+    let wanted = format!("{} daemon \\\n", env!("CARGO_BIN_EXE_sideband-sim"));
+    assert!(text.contains(&wanted) && text.contains(&format!("--relay-url {relay}\n")), "{text}");
 }
 
 #[tokio::test]

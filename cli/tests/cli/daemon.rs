@@ -38,6 +38,49 @@ async fn calls_by_account_are_answered() {
 }
 
 #[tokio::test]
+async fn echoes_are_the_same_byte_for_byte() {
+    let cloud = Sim::up(&["--daemon"]).await;
+    let text = r#"{"z":1.0,"a":[1e2,  -0, 123456789012345678901234567890],"a":"\u00fc\/"}"#;
+    for method in ["echo", "$sideband/echo"] {
+        let ended = cloud.call(&[method, text]).await;
+        assert_eq!((ended.code, ended.stdout.trim_end_matches('\n')), (Some(0), text), "{method}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn params_that_do_not_fit_are_told_by_their_members() {
+    let cloud = Sim::up(&["--daemon"]).await;
+    for (args, named) in [
+        (["add", "[]"], "`a` and `b`"),
+        (["add", "7"], "`a` and `b`"),
+        (["add", r#"{"a":1}"#], "`b`"),
+        (["sleep", r#""x""#], "`ms`"),
+        (["tick", "null"], "`on`"),
+    ] {
+        let ended = cloud.call(&args).await;
+        assert_eq!(ended.code, Some(1), "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains(named) && !ended.stderr.contains("struct"), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_ready_line_tells_that_a_daemon_is_online_and_nothing_else_does() {
+    for _ in 0..5 {
+        let cloud = Sim::up(&[]).await;
+        let mut daemon = Sim::daemon_of(&cloud, &[]).await;
+        let dropped = run(&["drop", cloud.get("daemonId"), "--admin-url", cloud.get("adminUrl")]).await;
+        assert_eq!(dropped.code, Some(0), "{dropped:?}");
+        let mut events = Vec::new();
+        while events.last().is_none_or(|event| event != "online") {
+            let line = daemon.line().await.unwrap();
+            let line: Value = serde_json::from_str(&line).unwrap();
+            events.push(line["event"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(events, ["offline", "retrying", "online"]);
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_fails_is_exit_1_with_code_and_message() {
     let cloud = Sim::up(&["--daemon"]).await;
     let boom = cloud.call(&["boom", "--json"]).await;

@@ -174,6 +174,18 @@ impl Sim {
     }
 }
 
+/// What comes up to and with these words.
+pub(crate) async fn until(stdout: &mut ChildStdout, last: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(last) {
+        let mut bytes = [0; 4096];
+        let count = timeout(PATIENCE, stdout.read(&mut bytes)).await.expect("no text came").unwrap();
+        assert_ne!(count, 0, "it ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    text
+}
+
 /// The status of a request.
 pub(crate) async fn ask(method: Method, url: &str, headers: &[(&'static str, &str)]) -> (u16, Value) {
     let env = Env::real(&Roots::System).unwrap();

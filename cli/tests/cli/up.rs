@@ -1,12 +1,16 @@
 //! `up`: its ready line, who is let in, how it ends.
 
-use std::time::Duration;
+use std::{io::Write, process::Stdio, time::Duration};
 
 use http::Method;
 use sideband_env::Timeline;
-use tokio::{io::AsyncReadExt, process::Command, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+    time::timeout,
+};
 
-use crate::support::{PATIENCE, Sim, ask, command, finish, run};
+use crate::support::{PATIENCE, Sim, ask, command, finish, run, until};
 
 #[tokio::test]
 async fn the_ready_line_is_first_and_has_exactly_its_members() {
@@ -85,6 +89,9 @@ async fn with_remote_machines_nothing_can_be_guessed() {
     let start = || Sim::start(&["up", "--addr", "0.0.0.0:0", "--allow-remote", "--seed", "7"]);
     let (first, second) = (start().await, start().await);
     assert_ne!(first.get("apiKey"), second.get("apiKey"));
+    assert!(first.ready["seed"].is_null(), "they do not follow from it: {}", first.first);
+    let api = ["api", "--addr", "0.0.0.0:0", "--allow-remote", "--seed", "7", "--relay-url", "ws://127.0.0.1:1/relay"];
+    assert!(Sim::start(&api).await.ready["seed"].is_null());
     let admin = format!("{}/status", first.get("adminUrl"));
     assert_eq!(ask(Method::GET, &admin, &[]).await.0, 401);
     let token = format!("Bearer {}", first.get("adminToken"));
@@ -161,23 +168,99 @@ async fn a_reader_who_is_gone_does_not_end_it() {
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 }
 
+/// A running `up` and what it shows people, up to how to call with this tool.
+async fn shown(more: &[&str]) -> (Child, String) {
+    let mut up = command(&[&["up", "--addr", "127.0.0.1:0", "--color", "never"], more].concat()).spawn().unwrap();
+    let text = until(up.stdout.as_mut().unwrap(), " ping\n").await;
+    assert!(!text.contains('\x1b'), "no colours: {text}");
+    (up, text)
+}
+
+/// The lines that begin with this, up to an empty one.
+fn snippet<'a>(text: &'a str, begins: &str) -> &'a str {
+    let at = text.find(begins).unwrap_or_else(|| panic!("no {begins} in {text}"));
+    &text[at..at + text[at..].find("\n\n").unwrap()]
+}
+
 #[tokio::test]
 async fn people_get_a_curl_command_that_works() {
-    let mut up = command(&["up", "--addr", "127.0.0.1:0", "--color", "never"]).spawn().unwrap();
-    let mut stdout = up.stdout.take().unwrap();
-    let mut text = String::new();
-    // The last thing of the first screen is how to call with this tool.
-    while !text.contains(" ping\n") {
-        let mut bytes = [0; 4096];
-        let count = timeout(PATIENCE, stdout.read(&mut bytes)).await.expect("no text came").unwrap();
-        assert_ne!(count, 0, "it ended: {text}");
-        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-    }
-    assert!(!text.contains('\x1b'), "no colours: {text}");
-    let at = text.find("curl -sS").unwrap();
-    let curl = &text[at..at + text[at..].find("\n\n").unwrap()];
+    let (_up, text) = shown(&[]).await;
+    let curl = snippet(&text, "curl -sS");
     let answer = finish_shell(curl).await;
     assert!(answer.contains(r#""relayUrl":"ws://127.0.0.1:"#), "{curl}\n{answer}");
+}
+
+/// Whoever runs a build has no `sideband-sim` in the PATH.
+#[tokio::test]
+async fn people_get_commands_of_the_program_as_they_started_it() {
+    let (_up, text) = shown(&["--daemon"]).await;
+    let call = snippet(&text, "SIDEBAND_ACCESS_TOKEN=");
+    assert!(call.contains(&format!(" {} call ", env!("CARGO_BIN_EXE_sideband-sim"))), "{call}");
+    // Not there until the daemon is online.
+    let called = format!("until {} 2>/dev/null; do :; done", call.replace("\\\n", ""));
+    assert_eq!(finish_shell(&called).await, "\"pong\"\n");
+}
+
+#[tokio::test]
+async fn people_see_which_credential_goes_where() {
+    let (_up, text) = shown(&[]).await;
+    let options = snippet(&text, "@sideband/cloud");
+    let line = |begins: &str| options.lines().find(|line| line.trim().starts_with(begins)).unwrap();
+    assert!(line("const daemon =").contains("apiKey: \"sbnd_dak_"), "{options}");
+    let client = line("const client =");
+    assert!(client.contains("daemonId: \"d_") && client.contains("accessToken: \""), "{options}");
+}
+
+#[tokio::test]
+async fn people_are_not_led_to_replace_the_echo_daemon() {
+    let second = "sideband-sim daemon --api-url";
+    let (_up, alone) = shown(&[]).await;
+    assert!(alone.contains(second) && !alone.contains("takes the place"), "{alone}");
+    let (_up, with_daemon) = shown(&["--daemon"]).await;
+    assert!(!with_daemon.contains(second), "{with_daemon}");
+    for line in with_daemon.lines().filter(|line| line.contains("Daemon::new(") || line.contains("apiKey:")) {
+        assert!(line.ends_with("// takes the place of the echo daemon"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn dmn_01_an_echo_daemon_that_is_replaced_is_missed_aloud() {
+    let mut up = Sim::up(&["--daemon"]).await;
+    up.event("daemon").await;
+    let _other = Sim::daemon_of(&up, &[]).await;
+    let ended = up.event("daemon_ended").await;
+    assert_eq!(ended["daemonId"], up.get("daemonId"));
+    assert!(ended["cause"].as_str().unwrap().contains("4001"), "{ended}");
+    assert_eq!(up.call(&["ping"]).await.code, Some(0), "the cloud goes on");
+    let ended = up.stop().await;
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.stderr.contains("the echo daemon has ended") && ended.stderr.contains("another process"),
+        "{ended:?}"
+    );
+}
+
+/// On a terminal, which shows `^C` for it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn after_ctrl_c_a_line_begins() {
+    let line = format!("{} up --addr 127.0.0.1:0 --color never", env!("CARGO_BIN_EXE_sideband-sim"));
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let Ok(mut terminal) = script.spawn() else {
+        // Past the capture of the test harness.
+        let mut stderr = std::io::stderr();
+        stderr
+            .write_all(b"SKIPPED 1: after_ctrl_c_a_line_begins: `script`, which makes a terminal, cannot run\n")
+            .unwrap();
+        return;
+    };
+    let mut stdout = terminal.stdout.take().unwrap();
+    until(&mut stdout, " ping\r\n").await;
+    terminal.stdin.as_mut().unwrap().write_all(b"\x03").await.unwrap();
+    let text = until(&mut stdout, "stopping").await;
+    assert!(text.contains("^C\r\nstopping"), "{text:?}");
+    assert!(timeout(PATIENCE, terminal.wait()).await.expect("it goes on").unwrap().success());
 }
 
 async fn finish_shell(line: &str) -> String {
