@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that may wait for the socket before senders wait.
 pub(crate) const HIGH_WATER: usize = 1 << 20;
 /// Bytes that may wait for the socket before nothing more is read: who asks and takes no answers fills no memory.
-const BACKLOG: usize = 8 * HIGH_WATER;
+const BACKLOG: usize = 16 * HIGH_WATER;
 /// What a message that waits costs besides its bytes, about.
 const MESSAGE_COST: usize = 100;
 
@@ -74,6 +74,8 @@ impl<M: Endpoint> Shared<M> {
 
     /// Waits while too much waits for the socket.
     pub(crate) async fn writable(&self) {
+        // Who sends in a loop and never waits for anything else must let the driver count what that makes.
+        tokio::task::consume_budget().await;
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);

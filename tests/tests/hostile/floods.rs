@@ -71,6 +71,26 @@ async fn daemon_keeps_no_answers_without_bound() {
     victim.closes().await;
 }
 
+/// Who sends in a loop waits for a relay that does not read, also where there is one thread only.
+#[tokio::test(start_paused = true)]
+async fn sender_waits_for_a_relay_that_does_not_read() {
+    let mut victim = ClientVictim::new(46, false);
+    let scene = victim.bring(ClientStage::Active).await;
+    let (client, sent) = (victim.client.clone(), Count::default());
+    let count = sent.clone();
+    let sender = tokio::spawn(async move {
+        while client.emit("much", "x".repeat(60_000)).await.is_ok() {
+            count.add();
+            assert!(count.get() < 1_000, "nothing holds it back");
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!sender.is_finished(), "it waits");
+    victim.closes().await;
+    soon("the sender's end", sender).await.unwrap();
+    drop(scene);
+}
+
 /// A slow relay is no dead one: once it reads again everything goes on, and each answer comes.
 #[tokio::test(start_paused = true)]
 async fn client_goes_on_when_a_slow_relay_reads_again() {
