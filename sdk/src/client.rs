@@ -1,6 +1,13 @@
 //! The client: from a builder to a handle that stays connected.
 
-use std::{fmt, future::Future, ops::Deref, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    ops::Deref,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -44,7 +51,7 @@ pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
 type TokenSource = Arc<dyn Fn() -> BoxFuture<'static, Result<String, TokenError>> + Send + Sync>;
 
 /// Events in a client's life that a slow reader may be behind by.
-const LIFECYCLE: usize = 1_024;
+const LIFECYCLE: usize = 256;
 
 /// What happens to a client, in order.
 #[derive(Debug, Clone)]
@@ -156,7 +163,7 @@ impl Common {
             subscribe(&peer)?;
         }
         let (state, _) = watch::channel(State::Idle);
-        let (lifecycle, _) = broadcast::channel(LIFECYCLE);
+        let (lifecycle, from_the_start) = broadcast::channel(LIFECYCLE);
         let (ended, _) = watch::channel(None);
         let host = ClientHost {
             entropy: env.entropy.entropy(),
@@ -185,7 +192,17 @@ impl Common {
             task.send_replace(true);
         };
         tokio::spawn(run.instrument(span));
-        Ok(Client { peer, owner: Arc::new(Owner { shared, state, lifecycle, ended, finished }) })
+        Ok(Client {
+            peer,
+            owner: Arc::new(Owner {
+                shared,
+                state,
+                lifecycle,
+                first: Mutex::new(Some(from_the_start)),
+                ended,
+                finished,
+            }),
+        })
     }
 }
 
@@ -418,6 +435,8 @@ struct Owner {
     shared: Arc<Shared<Machine>>,
     state: watch::Sender<State>,
     lifecycle: broadcast::Sender<Lifecycle>,
+    /// What the first who asks is given: it has heard everything from the start.
+    first: Mutex<Option<broadcast::Receiver<Lifecycle>>>,
     ended: watch::Sender<Option<CloseReason>>,
     finished: watch::Sender<bool>,
 }
@@ -457,9 +476,11 @@ impl Client {
         self.owner.state.subscribe()
     }
 
-    /// Everything that happens from now on, in order.
+    /// Everything that happens, in order: for the first who asks from the very start, for everybody later from now on. A reader that is
+    /// more than 256 events behind is told how many it missed.
     pub fn events(&self) -> LifecycleEvents {
-        LifecycleEvents(self.owner.lifecycle.subscribe())
+        let first = crate::hub::lock(&self.owner.first).take();
+        LifecycleEvents(first.unwrap_or_else(|| self.owner.lifecycle.subscribe()))
     }
 
     /// The daemon's id; empty before a Quick Connect code is redeemed.
@@ -503,6 +524,9 @@ impl PeerCore for Shared<Machine> {
     fn release(&self, size: usize) {
         self.with(|machine, _| machine.release(size));
     }
+    fn total(&self) -> Option<Duration> {
+        self.look(|machine| machine.rpc_policy().total)
+    }
     fn writable(&self) -> BoxFuture<'_, ()> {
         Box::pin(Shared::writable(self))
     }
@@ -522,7 +546,7 @@ struct ClientHost {
     prompt: Option<Prompt>,
     source: Source,
     /// The access token of this attempt.
-    token: Option<Arc<std::sync::Mutex<Zeroizing<String>>>>,
+    token: Option<Arc<Mutex<Zeroizing<String>>>>,
     hub: Arc<Hub>,
     peer: Peer,
     state: watch::Sender<State>,
@@ -561,7 +585,7 @@ impl Host<Machine> for ClientHost {
         let (env, api) = (self.env.clone(), self.api.clone());
         match job {
             Job::FetchToken => {
-                let slot = Arc::new(std::sync::Mutex::new(Zeroizing::new(String::new())));
+                let slot = Arc::new(Mutex::new(Zeroizing::new(String::new())));
                 self.token = Some(slot.clone());
                 let Source::Account { tokens, .. } = &self.source else { return never() };
                 let tokens = tokens.clone();

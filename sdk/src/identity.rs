@@ -107,6 +107,7 @@ impl FileStore {
 
     fn pin(&self, daemon_id: &str, key: IdentityKey) -> Result<(), String> {
         let _one_at_a_time = lock(&self.writing);
+        make_folder(&self.path).map_err(|error| error.to_string())?;
         let lock_path = beside(&self.path, "lock");
         let lock_file = private(fs::OpenOptions::new().write(true).create(true).truncate(false))
             .open(&lock_path)
@@ -160,7 +161,7 @@ pub fn load_or_create(path: impl AsRef<Path>, source: &dyn EntropySource) -> Res
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let seed = zeroize::Zeroizing::new(entropy::bytes::<32>(&mut *source.entropy()));
             let text = zeroize::Zeroizing::new(format!("{}\n", data_encoding::HEXLOWER.encode(&*seed)));
-            create(path, text.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+            make_folder(path).and_then(|()| create(path, text.as_bytes())).map_err(|e| wrong(e.to_string()))?;
             Ok(Identity::from_seed(&seed))
         }
         Err(error) => Err(wrong(error.to_string())),
@@ -193,6 +194,17 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.push(".");
     name.push(ending);
     path.with_file_name(name)
+}
+
+/// Makes the folder of a file, for this user alone, if it is not there.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
+        return Ok(());
+    };
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 fn write_beside(path: &Path, text: &[u8]) -> io::Result<PathBuf> {

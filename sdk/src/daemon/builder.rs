@@ -240,7 +240,7 @@ impl Daemon {
             config.max_sessions = most;
         }
         let shared = Arc::new(Shared::new(Machine::new(config, env.entropy.entropy())));
-        let (lifecycle, _) = broadcast::channel(LIFECYCLE);
+        let (lifecycle, from_the_start) = broadcast::channel(LIFECYCLE);
         let (status, _) = watch::channel(Status::Starting);
         let (finished, _) = watch::channel(false);
         let connections = Arc::new(Mutex::new(BTreeMap::new()));
@@ -266,6 +266,7 @@ impl Daemon {
         };
         tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
         // Dropping it from here on closes the machine.
-        Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, status, finished })))
+        let first = Mutex::new(Some(from_the_start));
+        Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, first, status, finished })))
     }
 }

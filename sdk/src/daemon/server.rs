@@ -56,6 +56,8 @@ pub(super) struct Owner {
     pub(super) fingerprint: Fingerprint,
     pub(super) connections: Connections,
     pub(super) lifecycle: broadcast::Sender<ServerEvent>,
+    /// What the first who asks is given: it has heard everything from the start.
+    pub(super) first: Mutex<Option<broadcast::Receiver<ServerEvent>>>,
     pub(super) status: watch::Sender<Status>,
     pub(super) finished: watch::Sender<bool>,
 }
@@ -116,9 +118,11 @@ impl Server {
         lock(&self.0.connections).values().cloned().collect()
     }
 
-    /// Everything that happens from now on, in order.
+    /// Everything that happens, in order: for the first who asks from the very start, for everybody later from now on. A reader that is
+    /// more than 1,024 events behind is told how many it missed.
     pub fn events(&self) -> ServerEvents {
-        ServerEvents(self.0.lifecycle.subscribe())
+        let first = lock(&self.0.first).take();
+        ServerEvents(first.unwrap_or_else(|| self.0.lifecycle.subscribe()))
     }
 
     /// Sends an event to every session; how many took it. Paused ones get it when they go on.
