@@ -422,7 +422,7 @@ proptest! {
     }
 
     #[test]
-    fn sbp_03_introduction_that_is_no_object_is_malformed(value in json_value(), members in vec(json_value(), 0..6)) {
+    fn sbp_03_introduction_that_is_no_object_is_malformed(value in json_value(), members in prop::collection::vec(json_value(), 0..6)) {
         let fitting = json!(["sideband", "1", "peer", ["rpc"], {}]);
         for json in [value, Value::Array(members), fitting] {
             if !json.is_object() {
