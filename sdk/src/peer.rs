@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use sideband_env::BoxFuture;
+use sideband_env::{BoxFuture, Timeline};
 use sideband_protocol::{
     client::CallLimits,
     event::{EventName, EventPattern},
@@ -30,6 +30,8 @@ pub(crate) trait PeerCore: Send + Sync {
     fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError>;
     fn respond(&self, cid: FrameId, answer: Answer);
     fn release(&self, size: usize);
+    /// The policy's total time of a call (RPC-05).
+    fn total(&self) -> Option<Duration>;
     fn writable(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -162,14 +164,28 @@ impl Peer {
         options: CallOptions,
     ) -> Result<(R, CallInfo), Error> {
         let params = to_json("params", &params)?;
-        self.core.writable().await;
+        let limits = self.writable_within(options.limits).await?;
         let call = next_call();
         let end = self.hub.expect(call);
         let mut guard = CancelOnDrop { peer: self, call, armed: true };
-        self.core.call(call, method, params, options.limits)?;
+        self.core.call(call, method, params, limits)?;
         let Ended { outcome, waited } = end.await.map_err(|_| CallError::PeerClosed)?;
         guard.armed = false;
         Ok((from_json("result", outcome?.as_ref())?, CallInfo { waited }))
+    }
+
+    /// Waits until the socket takes more, which counts for the total time (RPC-05): the limits with what is left of it.
+    async fn writable_within(&self, mut limits: CallLimits) -> Result<CallLimits, CallError> {
+        let total = limits.total.or(self.core.total()).filter(|_| !self.hub.quirks.has(Quirk::ForgetsTotal));
+        let since = Timeline::start();
+        match total {
+            Some(total) => {
+                tokio::time::timeout(total, self.core.writable()).await.map_err(|_| CallError::Timeout)?;
+                limits.total = Some(total.saturating_sub(since.elapsed()));
+            }
+            None => self.core.writable().await,
+        }
+        Ok(limits)
     }
 
     /// Sends an event to the other side.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Access, ClientConfig, CloseReason, Done, Job, Report, RetryMode, SessionGrant, State, calls::Waiting,
+    Access, ClientConfig, CloseReason, Done, Job, Report, RetryMode, RpcPolicy, SessionGrant, State, calls::Waiting,
     negotiate::Negotiation,
 };
 use crate::{
@@ -124,6 +124,11 @@ impl Client {
             Access::Account { daemon_id } => daemon_id,
             Access::QuickConnect => &self.daemon_id,
         }
+    }
+
+    /// Time limits of calls.
+    pub const fn rpc_policy(&self) -> RpcPolicy {
+        self.config.rpc
     }
 
     /// Makes the first attempt. Does nothing the second time.

@@ -11,6 +11,7 @@ use super::{DaemonConfig, Done, Job, Report, sessions::Slot};
 use crate::{
     Entropy, Instant, SessionId,
     backoff::{base_delay, daemon_delay},
+    client::RpcPolicy,
     endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
     failure::{Cause, Verdict},
     quirks::Quirk,
@@ -99,6 +100,11 @@ impl Daemon {
         if matches!(self.phase, Phase::Idle) {
             self.attempt(now);
         }
+    }
+
+    /// Time limits of calls.
+    pub const fn rpc_policy(&self) -> RpcPolicy {
+        self.config.rpc
     }
 
     /// The daemon's id; empty before the first token.

@@ -1,6 +1,6 @@
 //! One session of a daemon.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sideband_env::BoxFuture;
@@ -95,6 +95,9 @@ impl PeerCore for SessionCore {
     }
     fn release(&self, size: usize) {
         self.shared.with(|machine, _| machine.release(self.session, size));
+    }
+    fn total(&self) -> Option<Duration> {
+        self.shared.look(|machine| machine.rpc_policy().total)
     }
     fn writable(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.writable())

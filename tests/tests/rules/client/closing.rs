@@ -193,6 +193,8 @@ async fn closes(quirks: Quirks, at: At) {
     let (mut world, env) = World::new(14);
     let (client, other) = at.reach(&mut world, &env, quirks).await;
     let mut events = client.events();
+    // What it told on its way here.
+    while tokio::time::timeout(Duration::ZERO, events.next()).await.is_ok() {}
     let waits = call(&client, "waits", json!(1)).await;
     let ready = (at.state() != State::Active).then(|| {
         tokio::spawn({
