@@ -185,7 +185,9 @@ impl Session {
             Err(OpenError::Forged) => return self.end(Cause::DecryptFailed),
         };
         match Frame::decode(&plaintext) {
-            Ok(frame) if self.introduced || self.acts_early(&frame) => self.handle_frame(frame, plaintext.len(), entropy),
+            Ok(frame) if self.introduced || self.acts_early(&frame) => {
+                self.handle_frame(frame, plaintext.len(), entropy)
+            }
             Ok(frame) => self.handle_first_frame(frame, entropy),
             Err(broken) => self.handle_broken(broken, entropy),
         }
@@ -204,8 +206,8 @@ impl Session {
             let id = id.unwrap_or_else(|| self.new_id(entropy));
             self.send_error(id, ErrorCode::InvalidFrame, reason, entropy);
         }
-        let fatal = (fatal || self.quirks.has(Quirk::ClosesOnBrokenFrame))
-            && !self.quirks.has(Quirk::GoesOnAfterReservedFlags);
+        let fatal =
+            (fatal || self.quirks.has(Quirk::ClosesOnBrokenFrame)) && !self.quirks.has(Quirk::GoesOnAfterReservedFlags);
         if fatal || !self.introduced {
             self.end(Cause::PeerViolation { code: ErrorCode::InvalidFrame, reason: reason.to_owned() });
         }
