@@ -101,7 +101,7 @@ quirks! {
 
     // ---- RPC and events ----
 
-    /// Takes answers for those of the oldest call.
+    /// Gives an answer to whichever call comes first.
     MatchesAnswersByOrder breaks "RPC-01";
     /// Ends the session at an answer to no call.
     EndsOnUnknownAnswer breaks "RPC-01";

@@ -351,7 +351,7 @@ impl Session {
             // RPC-01
             OnRpc::Answer { cid, outcome } => {
                 let cid = match self.calls.first_key_value() {
-                    Some((oldest, _)) if self.quirks.has(Quirk::MatchesAnswersByOrder) => *oldest,
+                    Some((first, _)) if self.quirks.has(Quirk::MatchesAnswersByOrder) => *first,
                     Some(_) | None => cid,
                 };
                 if self.quirks.has(Quirk::EndsOnUnknownAnswer) && !self.calls.contains_key(&cid) {
