@@ -156,9 +156,9 @@ async fn rpc_02_a_handler_that_panics_answers_2000_and_the_session_goes_on() {
     let error = soon(pair.client.call::<_, ()>("panic", ())).await.unwrap_err();
     let (code, message, _) = answered(&error);
     assert_eq!(code, 2_000);
-    assert!(message.contains("it slipped"), "{message}");
+    assert_eq!(message, "the handler panicked", "what it said is not for the other side");
     let error = soon(pair.connection.call::<_, ()>("panic", ())).await.unwrap_err();
-    assert!(answered(&error).1.contains("so did this"));
+    assert_eq!(answered(&error).1, "the handler panicked");
     echoes(&pair.client).await;
     assert_eq!(pair.server.connections().len(), 1);
 }
@@ -219,7 +219,7 @@ async fn rpc_07_and_08_names_that_cannot_be_handled() {
     let answer = || |(): (), _: Context| async { Ok::<_, HandlerError>(()) };
     pair.client.handle("once", answer()).unwrap();
     let twice = pair.client.handle("once", answer()).unwrap_err();
-    assert!(twice.to_string().contains("rpc_method_already_registered"), "{twice}");
+    assert_eq!(twice.code(), Some("rpc_method_already_registered"), "{twice}");
     assert_eq!(pair.client.handle("$sideband/mine", answer()).unwrap_err().kind(), ErrorKind::Misuse);
 }
 
@@ -403,7 +403,7 @@ async fn dmn_15_a_connection_handler_that_fails_or_panics_ends_its_session_only(
     let good = world.client().await;
     echoes(&good).await;
     let session = server.connections()[0].session();
-    let mut events = server.events();
+    let mut events = server.events_from_now();
     for words in ["no room", "worse"] {
         let policy = sideband::RetryPolicy { mode: sideband::RetryMode::Never, ..quick_retry() };
         let bad = world.account().retry(policy).connect().unwrap();

@@ -111,7 +111,7 @@ impl sideband::identity::IdentityStore for Thinking {
 async fn cli_14_closes_from_negotiating_while_the_identity_store_thinks() {
     let world = World::start().await;
     let server = world.serve().await;
-    let mut events = server.events();
+    let mut events = server.events_from_now();
     let client = world.account().identity_store(Thinking).connect().unwrap();
     closes_from(client, State::Negotiating).await;
     server_event(&mut events, |event| matches!(event, ServerEvent::Refused { .. })).await;
@@ -142,7 +142,7 @@ async fn stays_away(world: &World) -> Server {
 async fn cli_14_closes_from_active_and_the_daemon_sees_it() {
     let world = World::start().await;
     let server = stays_away(&world).await;
-    let mut events = server.events();
+    let mut events = server.events_from_now();
     let client = world.client().await;
     echoes(&client).await;
     let connection = server.connections().remove(0);
@@ -196,7 +196,7 @@ async fn cli_15_waiting_until_ready_stays_pending_while_paused() {
 async fn cli_14_dropping_the_last_handle_closes() {
     let world = World::start().await;
     let server = world.serve().await;
-    let mut events = server.events();
+    let mut events = server.events_from_now();
     let client = world.client().await;
     client.handle("mine", |(): (), _| async { Ok::<_, HandlerError>(()) }).unwrap();
     let mut ticks = client.subscribe("tick").unwrap();
@@ -204,7 +204,7 @@ async fn cli_14_dropping_the_last_handle_closes() {
     let clone = client.clone();
     drop(client);
     echoes(&clone).await;
-    let mut life = clone.events();
+    let mut life = clone.events_from_now();
     drop(clone);
     let closed = server_event(&mut events, |event| matches!(event, ServerEvent::Closed { .. })).await;
     assert!(matches!(closed, ServerEvent::Closed { cause: Cause::PeerClosed { .. }, .. }), "{closed:?}");
@@ -244,7 +244,7 @@ async fn dmn_16_close_says_goodbye_to_each_session_and_closes_with_1000() {
     let server = world.serve().await;
     let client = world.client().await;
     echoes(&client).await;
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     // One that only shook hands: it is told by the relay alone.
     let (session, mut peer) = world.raw_client().await;
     let handshake = sideband_protocol::crypto::ClientHandshake::new(&mut *world.env.entropy.entropy());
@@ -277,7 +277,7 @@ async fn dmn_16_dropping_the_last_handle_closes_the_daemon() {
     let server = world.serve().await;
     let client = world.client().await;
     echoes(&client).await;
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     drop(server);
     lifecycle(&mut life, |event| matches!(event, sideband::Lifecycle::Disconnected(Cause::PeerClosed { .. }))).await;
 }
@@ -291,8 +291,8 @@ async fn sbp_07_a_daemon_that_closes_one_session_keeps_the_others() {
     let connection = server.connections().remove(0);
     let second = world.client().await;
     echoes(&second).await;
-    let mut life = first.events();
-    let mut undisturbed = second.events();
+    let mut life = first.events_from_now();
+    let mut undisturbed = second.events_from_now();
     connection.close();
     prompt(connection.closed()).await;
     lifecycle(&mut life, |event| matches!(event, sideband::Lifecycle::Disconnected(Cause::PeerClosed { .. }))).await;

@@ -159,7 +159,7 @@ async fn rel_04_a_client_cannot_speak_for_anothers_session() {
 #[tokio::test]
 async fn cry_09_tampered_data_ends_that_session_only() {
     let bench = Bench::start().await;
-    let mut events = bench.server.events();
+    let mut events = bench.server.events_from_now();
     let mut keyed = Keyed::new(&bench.world).await;
     keyed.opened().await;
     let sealed = keyed.seal.seal_payload(b"whatever").unwrap();
@@ -176,7 +176,7 @@ async fn cry_09_tampered_data_ends_that_session_only() {
 async fn dmn_15_a_clients_fault_ends_its_session_only() {
     let bench = Bench::start().await;
     let world = &bench.world;
-    let mut events = bench.server.events();
+    let mut events = bench.server.events_from_now();
 
     // SBP: something before the introduction (SBP-03).
     let mut keyed = Keyed::new(world).await;
@@ -217,7 +217,7 @@ async fn dmn_15_a_clients_fault_ends_its_session_only() {
 #[tokio::test]
 async fn dmn_10_a_client_that_vanishes_ends_its_session_only() {
     let bench = Bench::start().await;
-    let mut events = bench.server.events();
+    let mut events = bench.server.events_from_now();
     // Before its handshake, during it, and after it.
     let (_, peer) = bench.world.raw_client().await;
     drop(peer);

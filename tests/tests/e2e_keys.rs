@@ -39,7 +39,7 @@ async fn key_02_a_rotation_with_an_overlap_disturbs_nobody() {
     let client = world.client().await;
     echoes(&client).await;
     let session = server.connections()[0].session();
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     let before = world.grant().await;
     world.cloud.api().rotate(false);
     assert_eq!(world.cloud.api().key_set().keys().len(), 2);
@@ -98,7 +98,7 @@ async fn cli_05_a_client_whose_token_raced_a_hard_rotation_recovers_with_a_fresh
     let world = World::start().await;
     let _server = world.serve().await;
     let client = world.account().env(races(&world, 1)).connect().unwrap();
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     let retrying = lifecycle(&mut life, |event| matches!(event, Lifecycle::Retrying { .. })).await;
     assert!(matches!(retrying, Lifecycle::Retrying { cause: Cause::Upgrade { status: 401, .. }, .. }), "{retrying:?}");
     soon(client.when_ready()).await.unwrap();
@@ -128,8 +128,8 @@ async fn key_04_after_a_hard_rotation_a_connected_daemon_comes_back_with_its_ses
     let server = world.serve().await;
     let client = world.client().await;
     echoes(&client).await;
-    let mut life = client.events();
-    let mut events = server.events();
+    let mut life = client.events_from_now();
+    let mut events = server.events_from_now();
     world.cloud.api().rotate(true);
     assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
     server_event(&mut events, |event| matches!(event, ServerEvent::Online)).await;
@@ -234,7 +234,7 @@ async fn key_01_an_unknown_key_is_looked_up_at_once() {
     let server = apart.serve().await;
     let client = apart.account().connect().unwrap();
     echoes(&client).await;
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     assert_eq!(apart.fetches(), ["ok"]);
     let old = apart.token().await;
     apart.api.rotate(false);

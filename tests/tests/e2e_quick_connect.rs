@@ -102,7 +102,7 @@ async fn cli_02_a_lost_connection_closes_the_peer_for_good() {
     let server = world.serve().await;
     let made = soon(server.create_quick_connect(None)).await.unwrap();
     let client = world.quick_connect(&made.code).connect().unwrap();
-    let mut events = client.events();
+    let mut events = client.events_from_now();
     soon(client.when_ready()).await.unwrap();
     echoes(&client).await;
     assert!(world.cloud.relay().drop_session(server.connections()[0].session()));
@@ -134,7 +134,7 @@ async fn cli_11_a_quick_connect_session_survives_the_daemons_reconnect() {
     let client = world.quick_connect(&made.code).connect().unwrap();
     soon(client.when_ready()).await.unwrap();
     echoes(&client).await;
-    let mut events = client.events();
+    let mut events = client.events_from_now();
     assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
     lifecycle(&mut events, |event| matches!(event, Lifecycle::Resumed)).await;
     echoes(&client).await;

@@ -43,7 +43,7 @@ async fn rel_24_after_a_restart_daemon_and_client_come_back_with_a_new_session()
     let client = world.client().await;
     echoes(&client).await;
     let first = server.connections()[0].session();
-    let (mut life, mut events) = (client.events(), server.events());
+    let (mut life, mut events) = (client.events_from_now(), server.events_from_now());
     let daemon_id = world.daemon_id().to_owned();
     let World { cloud, env, .. } = world;
     let addr = cloud.addr();
@@ -78,8 +78,8 @@ async fn rel_24_after_a_crash_too() {
     let server = world.serve().await;
     let client = world.client().await;
     echoes(&client).await;
-    let mut life = client.events();
-    let mut events = server.events();
+    let mut life = client.events_from_now();
+    let mut events = server.events_from_now();
     let World { cloud, env, .. } = world;
     let addr = cloud.addr();
     // The sockets are cut as they are; then the listener is gone.
@@ -103,7 +103,7 @@ async fn rel_24_again_and_again() {
     let addr = cloud.addr();
     for _ in 0..3 {
         comes_back(&client).await;
-        let mut life = client.events();
+        let mut life = client.events_from_now();
         soon(cloud.shutdown()).await;
         lifecycle(&mut life, |event| matches!(event, Lifecycle::Disconnected(_))).await;
         cloud = start_again(&env, addr).await;
@@ -123,7 +123,7 @@ async fn dmn_01_listen_waits_for_a_control_plane_that_is_not_there_yet() {
     soon(cloud.shutdown()).await;
     let listening = tokio::spawn(daemon.listen());
     let client = account.connect().unwrap();
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     lifecycle(&mut life, |event| matches!(event, Lifecycle::Retrying { .. })).await;
     assert!(!listening.is_finished());
     let _cloud = start_again(&env, addr).await;

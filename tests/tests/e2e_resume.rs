@@ -75,7 +75,7 @@ impl Bench {
 
     /// Cuts the daemon's socket and waits until both sides know.
     async fn pause(&self) {
-        let (mut state, mut events) = (self.client.state(), self.server.events());
+        let (mut state, mut events) = (self.client.state(), self.server.events_from_now());
         assert!(self.world.cloud.relay().drop_daemon(self.world.daemon_id()));
         reaches(&mut state, State::Paused).await;
         server_event(&mut events, |event| matches!(event, ServerEvent::Paused(_))).await;
@@ -94,7 +94,7 @@ impl Bench {
 async fn dmn_11_a_call_in_flight_is_answered_after_the_resume() {
     let mut bench = Bench::start().await;
     let session = bench.server.connections()[0].session();
-    let mut events = bench.client.events();
+    let mut events = bench.client.events_from_now();
     let client = bench.client.clone();
     let call = tokio::spawn(async move { client.call::<_, i64>("held", 4).await });
     assert_eq!(soon(bench.runs.recv()).await, Some(4));
@@ -128,7 +128,7 @@ async fn dmn_11_again_and_again_with_the_same_keys() {
     let bench = Bench::start().await;
     let session = bench.server.connections()[0].session();
     for _ in 0..5 {
-        let mut events = bench.client.events();
+        let mut events = bench.client.events_from_now();
         bench.pause().await;
         bench.let_return();
         bench.resumed(&mut events).await;
@@ -154,8 +154,8 @@ async fn dmn_11_events_and_answers_sent_while_away_arrive_in_order() {
 #[tokio::test]
 async fn dmn_11_more_than_64_kib_while_away_close_the_session() {
     let bench = Bench::start().await;
-    let mut events = bench.server.events();
-    let mut life = bench.client.events();
+    let mut events = bench.server.events_from_now();
+    let mut life = bench.client.events_from_now();
     bench.pause().await;
     let first = bench.server.connections()[0].session();
     for _ in 0..3 {
@@ -237,7 +237,7 @@ async fn cli_09_the_buffer_overflows_and_the_rest_still_goes_out() {
 #[tokio::test]
 async fn cli_09_on_disconnect_fail_fails_at_once_while_paused() {
     let bench = Bench::with(CloudOptions::default(), |account| account.on_disconnect(OnDisconnect::Fail)).await;
-    let mut events = bench.client.events();
+    let mut events = bench.client.events_from_now();
     bench.pause().await;
     let refused = soon(bench.client.call::<_, ()>("echo", ())).await.unwrap_err();
     assert_eq!(refused.code(), Some("session_paused"));
@@ -249,7 +249,7 @@ async fn cli_09_on_disconnect_fail_fails_at_once_while_paused() {
 #[tokio::test]
 async fn cli_09_calls_in_flight_fail_at_once_when_the_clients_socket_drops() {
     let mut bench = Bench::start().await;
-    let mut events = bench.server.events();
+    let mut events = bench.server.events_from_now();
     let client = bench.client.clone();
     let call = tokio::spawn(async move { client.call::<_, i64>("held", 1).await });
     assert_eq!(soon(bench.runs.recv()).await, Some(1));
@@ -266,7 +266,7 @@ async fn cli_11_grace_over_gives_a_new_session() {
     let options = CloudOptions { grace: Duration::from_millis(200), ..CloudOptions::default() };
     let bench = Bench::with(options, |account| account).await;
     let first = bench.server.connections()[0].session();
-    let mut events = bench.client.events();
+    let mut events = bench.client.events_from_now();
     bench.pause().await;
     let lost = lifecycle(&mut events, |event| matches!(event, Lifecycle::Disconnected(_))).await;
     assert!(matches!(lost, Lifecycle::Disconnected(Cause::Control(Ok(ControlCode::SessionExpired)))), "{lost:?}");
@@ -285,7 +285,7 @@ async fn dmn_12_a_daemon_that_cannot_resume_ends_its_sessions_and_clients_get_ne
     let client = world.client().await;
     echoes(&client).await;
     let first = server.connections()[0].session();
-    let (mut life, mut events) = (client.events(), server.events());
+    let (mut life, mut events) = (client.events_from_now(), server.events());
     assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
     server_event(&mut events, |event| matches!(event, ServerEvent::Closed { session, .. } if *session == first)).await;
     let lost = lifecycle(&mut life, |event| matches!(event, Lifecycle::Disconnected(_))).await;
@@ -303,7 +303,7 @@ async fn dmn_16_a_daemon_that_was_closed_and_made_again_gets_a_new_session() {
     let server = soon(daemon().listen()).await.unwrap();
     let client = world.client().await;
     echoes(&client).await;
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     let fingerprint = server.fingerprint();
     soon(server.close()).await;
     lifecycle(&mut life, |event| matches!(event, Lifecycle::Disconnected(_))).await;

@@ -217,13 +217,14 @@ async fn tru_06_stores_of_one_file_keep_each_others_pins() {
 fn tru_07_identity_file_is_made_once_and_refused_when_damaged_or_open_to_others() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("identity");
-    let path = folder.0.join("identity.key");
+    let path = folder.0.join("new/identity.key");
     let (one, two) = (SeededEntropy::new(1, "identity"), SeededEntropy::new(2, "identity"));
     let made = load_or_create(&path, &one).unwrap();
     assert_eq!(mode(&path), 0o600);
     let loaded = load_or_create(&path, &two).unwrap();
     assert_eq!(made.public(), loaded.public(), "the second time it is loaded, not made");
-    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(folder.0.join("new")).unwrap().count(), 1);
+    assert_eq!(mode(&folder.0.join("new")), 0o700, "the folder is made for this user alone");
 
     let text = std::fs::read_to_string(&path).unwrap();
     for damaged in [&text[..20], "", "not a key at all", &text.repeat(2)] {

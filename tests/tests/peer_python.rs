@@ -238,7 +238,7 @@ async fn rust_client_python_daemon_resume_after_a_lost_socket() {
     call(&client, "ping", Value::Null).await;
     daemon.event("session_started").await;
     for _ in 0..2 {
-        let mut life = client.events();
+        let mut life = client.events_from_now();
         let in_flight = {
             let client = client.clone();
             // Longer than the way there, much shorter than the daemon's way back: the answer waits there (DMN-11).
@@ -278,7 +278,7 @@ async fn rust_client_python_daemon_that_cannot_resume_gives_a_new_session() {
     let client = world.client().await;
     call(&client, "ping", Value::Null).await;
     let first = daemon.event("session_started").await;
-    let mut life = client.events();
+    let mut life = client.events_from_now();
     assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
     lifecycle(&mut life, |event| matches!(event, Lifecycle::Connected { .. })).await;
     assert_eq!(call(&client, "echo", json!(1)).await, 1);
@@ -332,7 +332,7 @@ async fn python_client_rust_daemon_calls_and_events() {
     }
     let world = World::start().await;
     let server = rust_daemon(&world).await;
-    let mut events = server.events();
+    let mut events = server.events_from_now();
     let mut script = Python::script(&world);
     let connection = connected(&mut script, &server).await;
     let value = json!({ "text": "grüße \u{1f44b}", "list": [1, 2.5, null, true] });
@@ -382,7 +382,7 @@ async fn python_client_rust_daemon_sees_paused_then_active() {
     script.say(json!({ "cmd": "subscribe", "pattern": ">" })).await;
     assert!(script.call("echo", Value::Null).await.is_ok());
     for n in 0..3 {
-        let mut events = server.events();
+        let mut events = server.events_from_now();
         assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
         server_event(&mut events, |event| matches!(event, ServerEvent::Paused(_))).await;
         server.broadcast("while.away", n).await.unwrap();
@@ -407,7 +407,7 @@ async fn python_client_rust_daemon_gets_a_new_session_after_a_cut() {
     let server = rust_daemon(&world).await;
     let mut script = Python::script(&world);
     let first = connected(&mut script, &server).await.session();
-    let mut events = server.events();
+    let mut events = server.events_from_now();
     assert!(world.cloud.relay().drop_session(first));
     server_event(&mut events, |event| matches!(event, ServerEvent::Closed { .. })).await;
     script.states_to("active").await;

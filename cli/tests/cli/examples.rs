@@ -88,7 +88,10 @@ async fn examples_of_daemons_run_against_up() {
     let typed = finish(example("typed_service", &cloud, &[]).await).await;
     says(&typed, &["1 note", "[\"milk\"]", "a note needs a title"]);
     let events = finish(example("events", &cloud, &[]).await).await;
-    says(&events, &["the client hears tick.second 0", "the client hears tick.second 2", "hears seen.tick.0 from peer_"]);
+    says(
+        &events,
+        &["the client hears tick.second 0", "the client hears tick.second 2", "hears seen.tick.0 from peer_"],
+    );
 
     let mut child = example("echo_daemon", &cloud, &[]).await.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -27,10 +27,7 @@ impl ReqwestClient {
                 .redirect(reqwest::redirect::Policy::none())
         };
         let setup = |e: reqwest::Error| TlsError::Setup(e.to_string());
-        Ok(Self {
-            outside: builder().build().map_err(setup)?,
-            loopback: builder().no_proxy().build().map_err(setup)?,
-        })
+        Ok(Self { outside: builder().build().map_err(setup)?, loopback: builder().no_proxy().build().map_err(setup)? })
     }
 
     fn client(&self, url: &Url) -> &reqwest::Client {

@@ -15,5 +15,5 @@ pub use handshake::{Accept, ClientHandshake, HandshakeError, Payload, SessionKey
 pub use identity::{Fingerprint, Identity, IdentityKey, ParseFingerprintError};
 pub use replay::{ReplayWindow, Replayed};
 pub use seal::{DEFAULT_WINDOW, Direction, OpenError, Opener, SealError, Sealer};
-pub use trust::{TrustDecision, TrustPolicy, TrustQuestion, TrustRefusal, decide, refusal_of};
 pub(crate) use trust::decide_with;
+pub use trust::{TrustDecision, TrustPolicy, TrustQuestion, TrustRefusal, decide, refusal_of};

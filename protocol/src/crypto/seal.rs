@@ -195,8 +195,7 @@ impl Opener {
         let mut head = [0; NONCE_LEN];
         head.copy_from_slice(&payload[..NONCE_LEN]);
         let [d0, d1, d2, d3, sequence @ ..] = head;
-        if u32::from_be_bytes([d0, d1, d2, d3]) != self.direction as u32
-            && !self.quirks.has(Quirk::TakesOtherDirection)
+        if u32::from_be_bytes([d0, d1, d2, d3]) != self.direction as u32 && !self.quirks.has(Quirk::TakesOtherDirection)
         {
             return Err(OpenError::Forged);
         }

@@ -55,13 +55,8 @@ impl Daemon {
             return self.signal(id, Signal::Close, Reason::Policy);
         }
         let quirks = self.config.quirks;
-        let accepted = crypto::accept_with(
-            &self.config.identity,
-            &self.daemon_id,
-            client_ephemeral,
-            &mut *self.entropy,
-            quirks,
-        );
+        let accepted =
+            crypto::accept_with(&self.config.identity, &self.daemon_id, client_ephemeral, &mut *self.entropy, quirks);
         let (accept, keys) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {

@@ -96,8 +96,7 @@ pub struct Line {
 impl Line {
     /// The far end of a session that no endpoint knows, under keys of its own.
     pub fn stranger(session: SessionId, side: Side, entropy: &mut dyn Entropy) -> Self {
-        let keys =
-            SessionKeys { client_to_daemon: entropy::bytes(entropy), daemon_to_client: entropy::bytes(entropy) };
+        let keys = SessionKeys { client_to_daemon: entropy::bytes(entropy), daemon_to_client: entropy::bytes(entropy) };
         Self::new(session, side, keys, entropy)
     }
 

@@ -103,8 +103,10 @@ impl Dial {
             assert!(soon("a request", stream.read_buf(&mut request)).await.expect("a request") > 0, "no request");
         }
         let body = format!(r#"{{"error":{{"code":"refused","message":"refused with {status}"}}}}"#);
-        let mut answer =
-            format!("HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        let mut answer = format!(
+            "HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+            body.len()
+        );
         for (name, value) in headers {
             answer += &format!("{name}: {value}\r\n");
         }

@@ -96,7 +96,7 @@ async fn dmn_15_a_connection_handler_misses_nothing_that_comes_first() {
 async fn dmn_15_a_connection_handler_that_panics_at_once_ends_its_session_only() {
     let (mut world, env) = World::new(1);
     let serve = |connection: Connection| async move {
-        assert!(connection.session().get() % 2 == 0, "odd");
+        assert!(connection.session().get().is_multiple_of(2), "odd");
         connection.closed().await;
         Ok::<_, sideband::Error>(())
     };
@@ -110,4 +110,31 @@ async fn dmn_15_a_connection_handler_that_panics_at_once_ends_its_session_only()
     let even = world.meet(&mut link).await;
     link.is_alive_on(even).await;
     assert_eq!(server.connections().len(), 1);
+}
+
+/// CLI-12: the first who asks misses nothing, however late; who asks next hears what is new.
+#[tokio::test(start_paused = true)]
+async fn cli_12_the_first_who_asks_for_events_is_told_everything() {
+    let (mut world, env) = World::new(1);
+    let client = account(&env).connect().unwrap();
+    let link = world.join().await;
+    client.when_ready().await.unwrap();
+    let (mut all, mut new) = (client.events(), client.events());
+    link.socket.cut();
+    let mut told = Vec::new();
+    loop {
+        let event = soon("an event", all.next()).await.unwrap();
+        told.push(format!("{event:?}").split(['(', ' ']).next().unwrap().to_owned());
+        if told.last().unwrap() == "Retrying" {
+            break;
+        }
+    }
+    assert_eq!(told, ["State", "State", "State", "Connected", "Disconnected", "State", "Retrying"]);
+    assert!(matches!(soon("an event", new.next()).await, Some(sideband::Lifecycle::Disconnected(_))));
+
+    let (mut world, env) = World::new(2);
+    let server = daemon(&env).start().unwrap();
+    let _link = world.go_online(true).await;
+    server.when_online().await.unwrap();
+    assert!(matches!(soon("an event", server.events().next()).await, Some(sideband::ServerEvent::Online)));
 }

@@ -148,7 +148,8 @@ impl Log {
 #[tokio::test(start_paused = true)]
 async fn spans_are_named_and_no_secret_is_logged() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
     let _here = tracing::subscriber::set_default(subscriber.finish());
 
     let (mut world, env) = World::new(1);
@@ -190,7 +191,10 @@ async fn spans_are_named_and_no_secret_is_logged() {
     ] {
         assert!(text.contains(expected), "no {expected:?} in\n{text}");
     }
-    assert!(text.lines().any(|line| line.contains("session{") && line.contains("in the connection's handler")), "{text}");
+    assert!(
+        text.lines().any(|line| line.contains("session{") && line.contains("in the connection's handler")),
+        "{text}"
+    );
     assert!(text.lines().any(|line| line.contains("request{") && line.contains("in the handler")), "{text}");
     let text = text.replace("PAYLOAD PRIVATE WORDS", "");
     for secret in ["sbnd_dak_far", "at_1", &presence, "PRIVATE WORDS"] {

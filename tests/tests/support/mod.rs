@@ -285,3 +285,25 @@ pub(crate) async fn echoes(client: &Client) {
     let sent = serde_json::json!({ "still": "there" });
     assert_eq!(soon(client.call::<_, serde_json::Value>("echo", sent.clone())).await.unwrap(), sent);
 }
+
+/// What happens from now on only: the first who asks for events is told everything from the start.
+pub(crate) trait FromNow {
+    type Events;
+    fn events_from_now(&self) -> Self::Events;
+}
+
+impl FromNow for Client {
+    type Events = LifecycleEvents;
+    fn events_from_now(&self) -> LifecycleEvents {
+        drop(self.events());
+        self.events()
+    }
+}
+
+impl FromNow for Server {
+    type Events = ServerEvents;
+    fn events_from_now(&self) -> ServerEvents {
+        drop(self.events());
+        self.events()
+    }
+}

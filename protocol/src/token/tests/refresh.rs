@@ -168,7 +168,11 @@ fn key_03_an_old_set_goes_on_being_used_and_is_asked_for_every_10_s() {
     assert_eq!(kid(cache.next(&mut Lookup::default(), at(1_013))), "k-1", "nobody waits for a second failure");
     cache.fetched(set("k-2"), at(1_014));
     assert_eq!(kid(cache.next(&mut Lookup::default(), at(1_014))), "k-2");
-    assert_eq!(cache.next(&mut Lookup::default(), at(1_314)), Next::Fetch, "the issuer answers again: its word is awaited");
+    assert_eq!(
+        cache.next(&mut Lookup::default(), at(1_314)),
+        Next::Fetch,
+        "the issuer answers again: its word is awaited"
+    );
 }
 
 #[test]
