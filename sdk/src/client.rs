@@ -23,7 +23,7 @@ use sideband_protocol::{
     crypto::{Fingerprint, TrustPolicy, TrustQuestion},
     event::{EventName, EventPattern},
     failure::Cause,
-    peer::{Answer, CallError, CallId},
+    peer::{Answer, CallError, CallId, SessionLimits},
     quirks::{Quirk, Quirks},
     sbp::FrameId,
 };
@@ -316,6 +316,25 @@ macro_rules! common_options {
         /// What happens to calls without a session (CLI-09).
         pub fn on_disconnect(mut self, choice: OnDisconnect) -> Self {
             self.common.config.on_disconnect = choice;
+            self
+        }
+
+        /// Most bytes of calls and raw messages that wait for a session; the next one fails with `buffer_overflow` (CLI-09). Default 65,536; a
+        /// large buffer sends old calls in a burst.
+        pub fn buffered_bytes(mut self, most: usize) -> Self {
+            self.common.config.buffered_bytes = most;
+            self
+        }
+
+        /// Most events that wait for a session; the oldest go (CLI-10). Default 128; 0 sends none of those that were made without one.
+        pub fn buffered_events(mut self, most: usize) -> Self {
+            self.common.config.buffered_events = most;
+            self
+        }
+
+        /// Bounds of a session: what may wait for its consumers, what is held back, and calls under way (DMN-07).
+        pub fn session_limits(mut self, limits: SessionLimits) -> Self {
+            self.common.config.limits = limits;
             self
         }
 

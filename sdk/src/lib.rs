@@ -99,4 +99,5 @@ pub use sideband_protocol::{
     crypto::{Fingerprint, Identity, IdentityKey},
     daemon::{DaemonRetryPolicy, SessionState},
     failure::Cause,
+    peer::SessionLimits,
 };

@@ -14,7 +14,7 @@ use sideband_protocol::{
     client::{ConnectionPolicy, RpcPolicy},
     crypto::Identity,
     daemon::{Daemon as Machine, DaemonConfig, DaemonRetryPolicy},
-    peer::CallError,
+    peer::{CallError, SessionLimits},
     quirks::{Quirk, Quirks},
 };
 use tokio::sync::{broadcast, watch};
@@ -61,6 +61,7 @@ pub struct Daemon {
     handler_timeout: Option<Duration>,
     receipts: bool,
     max_sessions: Option<usize>,
+    limits: SessionLimits,
     on_connection: Option<OnConnection>,
     env: Option<Env>,
     quirks: Quirks,
@@ -97,6 +98,7 @@ impl Daemon {
             handler_timeout: None,
             receipts: false,
             max_sessions: None,
+            limits: SessionLimits::default(),
             on_connection: None,
             env: None,
             quirks: Quirks::NONE,
@@ -155,6 +157,13 @@ impl Daemon {
     /// Most sessions at a time; further ones are refused with Signal(close, policy). Default 4,096.
     pub fn max_sessions(mut self, most: usize) -> Self {
         self.max_sessions = Some(most);
+        self
+    }
+
+    /// Bounds of each session: what may wait for its consumers, what is held back while the socket is away, and calls under way
+    /// (DMN-07, DMN-11).
+    pub fn session_limits(mut self, limits: SessionLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -235,6 +244,7 @@ impl Daemon {
         config.connection = self.connection;
         config.rpc = self.rpc;
         config.receipts = self.receipts;
+        config.limits = self.limits;
         config.quirks = self.quirks;
         if let Some(most) = self.max_sessions {
             config.max_sessions = most;

@@ -138,3 +138,40 @@ async fn cli_12_the_first_who_asks_for_events_is_told_everything() {
     server.when_online().await.unwrap();
     assert!(matches!(soon("an event", server.events().next()).await, Some(sideband::ServerEvent::Online)));
 }
+
+/// DMN-05: cancelling before the first connection fails at once and leaves nothing; later it has no effect.
+#[tokio::test(start_paused = true)]
+async fn dmn_05_listen_unless_cancels_before_the_first_connection_only() {
+    let (mut world, env) = World::new(1);
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let listening = tokio::spawn(daemon(&env).listen_unless(async { drop(cancelled.await) }));
+    let mut call = world.api().await;
+    cancel.send(()).unwrap();
+    let error = soon("the end", listening).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.kind()), (Some("cancelled"), sideband::ErrorKind::Closed));
+    call.given_up().await;
+
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let listening = tokio::spawn(daemon(&env).listen_unless(async { drop(cancelled.await) }));
+    let mut link = world.go_online(true).await;
+    let server = soon("online", listening).await.unwrap().unwrap();
+    drop(cancel);
+    let id = world.meet(&mut link).await;
+    link.is_alive_on(id).await;
+    assert!(server.is_online());
+}
+
+/// CLI-09, CLI-10, DMN-07: the bounds are the user's to set.
+#[tokio::test(start_paused = true)]
+async fn cli_09_cli_10_buffers_are_adjustable() {
+    let (mut world, env) = World::new(1);
+    let client = account(&env).buffered_bytes(100).buffered_events(1).connect().unwrap();
+    let error = client.call::<_, ()>("m", "x".repeat(100)).await.unwrap_err();
+    assert_eq!(error.code(), Some("buffer_overflow"));
+    client.emit("old", 1).await.unwrap();
+    client.emit("new", 2).await.unwrap();
+    let mut link = world.join().await;
+    let sideband_protocol::rpc::Envelope::Event { name, .. } = link.envelope().await else { panic!("no event") };
+    assert_eq!(name, "new");
+    link.is_alive().await;
+}
