@@ -5,6 +5,7 @@
 //!
 //! Timers are not a seam: shells use `tokio::time`, which is virtual inside a simulation. [`Timeline`]
 //! turns it into the [`Instant`](sideband_protocol::Instant) that machines take.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod clock;
 pub mod entropy;

@@ -332,6 +332,7 @@ enum Progress {
 }
 
 /// What an error of the WebSocket means.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which all others mean the same here")]
 fn over(error: &Error) -> Over {
     match error {
         // WIRE-04

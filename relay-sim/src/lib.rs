@@ -19,6 +19,7 @@
 //!
 //! Limits on sessions (REL-23) belong into `upgrade` and the machine; rate, sweep and stalls (REL-20 to REL-22) into
 //! `connection`; faults into `upgrade` and around `Hub::messages` and its outputs.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod admin;
 mod config;

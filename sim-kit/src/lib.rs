@@ -7,6 +7,7 @@
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`admin`] | the types and routes of `/__sim` |
 //! | [`presence`] | who knows whether a daemon is online |
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod admin;
 pub mod event;
