@@ -148,7 +148,7 @@ impl Daemon {
         self
     }
 
-    /// Confirms each message of a client, for who asks with [`Peer::send_confirmed`]. Default no (SBP-05).
+    /// Confirms each message of a client, for who asks with [`Peer::send_confirmed`](crate::Peer::send_confirmed). Default no (SBP-05).
     pub fn receipts(mut self, yes: bool) -> Self {
         self.receipts = yes;
         self
