@@ -126,7 +126,10 @@ pub enum KeepaliveAction {
 
 impl Keepalive {
     /// For a socket that opened now.
-    pub fn new(policy: KeepalivePolicy, now: Instant) -> Self {
+    ///
+    /// Pings are at least 10 ms apart, whatever the policy says: none would leave time for anything else.
+    pub fn new(mut policy: KeepalivePolicy, now: Instant) -> Self {
+        policy.ping_every = policy.ping_every.max(Duration::from_millis(10));
         Self { policy, next_ping: now + policy.ping_every, heard: now }
     }
 

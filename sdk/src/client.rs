@@ -89,15 +89,31 @@ pub enum Lifecycle {
 
 /// The events in a client's life.
 #[derive(Debug)]
-pub struct LifecycleEvents(broadcast::Receiver<Lifecycle>);
+pub struct LifecycleEvents {
+    receiver: broadcast::Receiver<Lifecycle>,
+    /// Nothing more is told than what is there already.
+    over: bool,
+}
 
 impl LifecycleEvents {
     /// The next event; `None` once the client is closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<Lifecycle> {
-        match self.0.recv().await {
-            Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Lifecycle::Missed(missed)),
-            Err(broadcast::error::RecvError::Closed) => None,
+        use broadcast::error::{RecvError, TryRecvError};
+        let event = if self.over {
+            self.receiver.try_recv().map_err(|error| match error {
+                TryRecvError::Lagged(missed) => RecvError::Lagged(missed),
+                TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
+            })
+        } else {
+            self.receiver.recv().await
+        };
+        match event {
+            Ok(event) => {
+                self.over |= matches!(event, Lifecycle::Closed(_));
+                Some(event)
+            }
+            Err(RecvError::Lagged(missed)) => Some(Lifecycle::Missed(missed)),
+            Err(RecvError::Closed) => None,
         }
     }
 }
@@ -499,7 +515,10 @@ impl Client {
     /// more than 256 events behind is told how many it missed.
     pub fn events(&self) -> LifecycleEvents {
         let first = crate::hub::lock(&self.owner.first).take();
-        LifecycleEvents(first.unwrap_or_else(|| self.owner.lifecycle.subscribe()))
+        let receiver = first.unwrap_or_else(|| self.owner.lifecycle.subscribe());
+        // Looked at after subscribing: the last event is told before the end is.
+        let over = self.owner.ended.borrow().is_some();
+        LifecycleEvents { receiver, over }
     }
 
     /// The daemon's id; empty before a Quick Connect code is redeemed.
@@ -699,6 +718,7 @@ impl Host<Machine> for ClientHost {
             }
             Report::Disconnected(cause) => {
                 tracing::info!(target: "sideband::client", %cause, "disconnected");
+                self.hub.end_requests();
                 self.tell(Lifecycle::Disconnected(cause));
             }
             Report::Retrying { retry, delay, cause } => {
@@ -718,8 +738,8 @@ impl Host<Machine> for ClientHost {
             }
             Report::Closed(reason) => {
                 tracing::info!(target: "sideband::client", %reason, "closed");
-                self.ended.send_replace(Some(reason.clone()));
-                self.tell(Lifecycle::Closed(reason));
+                self.tell(Lifecycle::Closed(reason.clone()));
+                self.ended.send_replace(Some(reason));
                 self.hub.end();
             }
         }

@@ -4,7 +4,7 @@ use sideband_protocol::{
     client::CloseReason,
     failure::{Cause, ClientMode, Verdict},
     peer::CallError,
-    wire::{ControlCode, UnknownControlCode},
+    wire::{ControlCode, UnknownControlCode, close},
 };
 
 /// Who is at fault.
@@ -50,7 +50,7 @@ pub enum Error {
     /// The params, result or data do not fit their type.
     #[error("{what} does not fit its type: {reason}")]
     Json {
-        /// `params`, `result` or `data`.
+        /// What the caller gave (`params`, `the event's data`), or what came (`result`, `data`).
         what: &'static str,
         /// What does not fit, and where.
         reason: String,
@@ -155,6 +155,8 @@ impl Error {
                 | CallError::MessageTooLarge { .. }
                 | CallError::Rpc { .. } => false,
             },
+            // DMN-01: another process has taken this daemon's place; whoever starts again would duel.
+            Self::Failed(Cause::SocketLost { code: Some(close::REPLACED) }) => false,
             Self::Closed(CloseReason::Fatal(cause) | CloseReason::Exhausted { cause, .. }) | Self::Failed(cause) => {
                 match cause.client_verdict(ClientMode::Account) {
                     Verdict::Retry | Verdict::RetryOnce => true,

@@ -100,7 +100,9 @@ impl Handlers {
     }
 
     fn clear(&self) {
-        lock(&self.0).clear();
+        let gone = std::mem::take(&mut *lock(&self.0));
+        // Outside the lock: what a handler holds may be anything.
+        drop(gone);
     }
 
     fn names(&self) -> Vec<String> {
@@ -154,6 +156,8 @@ pub(crate) struct Hub {
     /// Whose turn it is, with the quirk that handles one call after the other.
     turn: Arc<tokio::sync::Mutex<()>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Handlers of methods that run: they end with the session whose calls they answer.
+    requests: Mutex<JoinSet<()>>,
     /// What came before the connection's handler was there to take it; `None` once it is. The session bounds it (DMN-07).
     gate: Mutex<Option<Vec<Delivery>>>,
     gated: AtomicBool,
@@ -177,6 +181,10 @@ impl Hub {
             return true;
         }
         let shared = self.shared_handlers.as_ref().is_some_and(|handlers| handlers.get(&method).is_some());
+        if self.is_over() {
+            // Nobody calls it any more, and it may hold this very peer.
+            return !shared;
+        }
         !shared && self.handlers.add(method, handler)
     }
 
@@ -247,6 +255,11 @@ impl Hub {
         }
     }
 
+    /// The session is over: what its calls started is stopped, for nobody would get the answers.
+    pub(crate) fn end_requests(&self) {
+        lock(&self.requests).abort_all();
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -275,6 +288,9 @@ impl Hub {
         lock(&self.calls).clear();
         lock(&self.acks).clear();
         lock(&self.tasks).abort_all();
+        self.end_requests();
+        // A handler may hold its own peer: without this they would hold each other for ever.
+        self.handlers.clear();
     }
 
     /// Something came for this peer.
@@ -366,7 +382,11 @@ impl Hub {
             };
             peer.respond(cid, answer);
         };
-        self.spawn(run.instrument(span));
+        let mut requests = lock(&self.requests);
+        while requests.try_join_next().is_some() {}
+        if !self.is_over() {
+            requests.spawn(run.instrument(span));
+        }
     }
 }
 

@@ -197,7 +197,7 @@ impl Peer {
             Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(()),
             name => name.map_err(CallError::InvalidPattern)?,
         };
-        let data = to_json("data", &data)?;
+        let data = to_json("the event's data", &data)?;
         self.core.writable().await;
         Ok(self.core.emit(&name, data)?)
     }

@@ -69,15 +69,31 @@ pub enum ServerEvent {
 
 /// The events in a daemon's life.
 #[derive(Debug)]
-pub struct ServerEvents(pub(super) broadcast::Receiver<ServerEvent>);
+pub struct ServerEvents {
+    pub(super) receiver: broadcast::Receiver<ServerEvent>,
+    /// Nothing more is told than what is there already.
+    pub(super) over: bool,
+}
 
 impl ServerEvents {
     /// The next event; `None` once the daemon has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<ServerEvent> {
-        match self.0.recv().await {
-            Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(ServerEvent::Missed(missed)),
-            Err(broadcast::error::RecvError::Closed) => None,
+        use broadcast::error::{RecvError, TryRecvError};
+        let event = if self.over {
+            self.receiver.try_recv().map_err(|error| match error {
+                TryRecvError::Lagged(missed) => RecvError::Lagged(missed),
+                TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
+            })
+        } else {
+            self.receiver.recv().await
+        };
+        match event {
+            Ok(event) => {
+                self.over |= matches!(event, ServerEvent::Ended(_));
+                Some(event)
+            }
+            Err(RecvError::Lagged(missed)) => Some(ServerEvent::Missed(missed)),
+            Err(RecvError::Closed) => None,
         }
     }
 }

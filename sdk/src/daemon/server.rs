@@ -122,7 +122,10 @@ impl Server {
     /// more than 1,024 events behind is told how many it missed.
     pub fn events(&self) -> ServerEvents {
         let first = lock(&self.0.first).take();
-        ServerEvents(first.unwrap_or_else(|| self.0.lifecycle.subscribe()))
+        let receiver = first.unwrap_or_else(|| self.0.lifecycle.subscribe());
+        // Looked at after subscribing: the last event is told before the end is.
+        let over = matches!(*self.0.status.borrow(), Status::Ended(_));
+        ServerEvents { receiver, over }
     }
 
     /// Sends an event to every session; how many took it. Paused ones get it when they go on.
@@ -131,7 +134,8 @@ impl Server {
     /// A bad name, data that do not become JSON, or too large for one frame.
     pub async fn broadcast<D: Serialize>(&self, name: &str, data: D) -> Result<usize, Error> {
         let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
-        let data = serde_json::to_vec(&data).map_err(|e| Error::Json { what: "params", reason: e.to_string() })?;
+        let data =
+            serde_json::to_vec(&data).map_err(|e| Error::Json { what: "the event's data", reason: e.to_string() })?;
         let data = Bytes::from(data);
         self.0.shared.writable().await;
         let mut taken = 0;

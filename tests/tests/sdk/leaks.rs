@@ -151,3 +151,92 @@ async fn rpc_05_a_dropped_call_frees_its_place() {
     };
     assert_eq!(tokio::join!(call, answer).0.unwrap(), 2);
 }
+
+/// A handler that holds its own connection does not keep it alive once the session is over, nor does one that is registered later.
+#[tokio::test(start_paused = true)]
+async fn dmn_10_handlers_that_hold_their_connection_end_with_it() {
+    let (mut world, env) = World::new(1);
+    let probe = Arc::new(());
+    let held = probe.clone();
+    let server = daemon(&env)
+        .on_connection(move |connection: Connection| {
+            let held = held.clone();
+            async move {
+                let (own, kept) = (connection.clone(), held.clone());
+                connection.handle("m", move |(): (), _: Context| {
+                    let _holds = (own.clone(), kept.clone());
+                    async { Ok::<_, HandlerError>(()) }
+                })?;
+                Ok::<_, sideband::Error>(())
+            }
+        })
+        .start()
+        .unwrap();
+    let mut link = world.go_online(true).await;
+    let gone = world.meet(&mut link).await;
+    link.is_alive_on(gone).await;
+    let late = server.connections().remove(0);
+    assert_eq!(Arc::strong_count(&probe), 3);
+    link.socket.control(sideband::protocol::wire::ControlCode::SessionEnded, Some(gone)).await;
+    soon("the session's end", late.closed()).await;
+    let (own, kept) = (late.clone(), probe.clone());
+    late.handle("late", move |(): (), _: Context| {
+        let _holds = (own.clone(), kept.clone());
+        async { Ok::<_, HandlerError>(()) }
+    })
+    .unwrap();
+    assert_eq!(Arc::strong_count(&probe), 2, "only the builder's and the test's are left");
+    server.close().await;
+}
+
+/// What a session's calls started ends with it: a daemon that calls and leaves, again and again, piles nothing up.
+#[tokio::test(start_paused = true)]
+async fn rpc_06_handlers_of_a_lost_session_are_stopped() {
+    let (mut world, env) = World::new(1);
+    let client = account(&env)
+        .handle("never", |(): (), _: Context| std::future::pending::<Result<(), HandlerError>>())
+        .unwrap()
+        .connect()
+        .unwrap();
+    let mut idle = 0;
+    for round in 0..5 {
+        let mut link = world.join().await;
+        for _ in 0..100 {
+            link.request("never", json!(null)).await;
+        }
+        link.is_alive().await;
+        link.socket.cut();
+        // The next attempt: whatever is left now is left for good.
+        let call = world.api().await;
+        if round == 0 {
+            idle = tasks();
+        }
+        assert!(tasks() <= idle, "{} tasks, {idle} after the first round", tasks());
+        assert!(idle < 20, "{idle} tasks are left of one session");
+        call.refuse(503);
+    }
+    client.close().await;
+}
+
+/// The streams of events end with what they tell of, while handles live, and for who asks afterwards.
+#[tokio::test(start_paused = true)]
+async fn cli_14_streams_of_events_end() {
+    let (mut world, env) = World::new(1);
+    let client = connect(&env);
+    let (mut first, mut second) = (client.events(), client.events());
+    drop(world.api().await);
+    client.close().await;
+    for events in [&mut first, &mut second, &mut client.events()] {
+        while soon("an event or the end", events.next()).await.is_some() {}
+        assert!(events.next().await.is_none());
+    }
+    let (mut world, env) = World::new(2);
+    let server = daemon(&env).start().unwrap();
+    let _link = world.go_online(true).await;
+    let mut first = server.events();
+    server.close().await;
+    for events in [&mut first, &mut server.events()] {
+        while soon("an event or the end", events.next()).await.is_some() {}
+        assert!(events.next().await.is_none());
+    }
+}
