@@ -59,7 +59,7 @@ async fn examples_of_clients_run_against_up() {
     let code = daemon["quickConnect"]["code"].as_str().unwrap();
 
     let account = finish(example("client_account", &cloud, &[]).await).await;
-    says(&account, &["19 + 23 = 42 (waited for a connection: true)", "Connected {"]);
+    says(&account, &["19 + 23 = 42 (waited for a connection: ", "Connected {"]);
 
     let by_code = example("client_quick_connect", &cloud, &[("SIDEBAND_QUICK_CONNECT", code)]).await;
     says(&finish(by_code).await, &["connected to d_", "ping: \"pong\""]);
