@@ -43,6 +43,7 @@ use crate::{
     service::Service,
     socket,
     telemetry::{self, Role},
+    told::{Telling, Told},
 };
 
 /// What a token source failed with; its text reaches the user.
@@ -89,32 +90,21 @@ pub enum Lifecycle {
 
 /// The events in a client's life.
 #[derive(Debug)]
-pub struct LifecycleEvents {
-    receiver: broadcast::Receiver<Lifecycle>,
-    /// Nothing more is told than what is there already.
-    over: bool,
-}
+pub struct LifecycleEvents(Told<Lifecycle>);
 
 impl LifecycleEvents {
     /// The next event; `None` once the client is closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<Lifecycle> {
-        use broadcast::error::{RecvError, TryRecvError};
-        let event = if self.over {
-            self.receiver.try_recv().map_err(|error| match error {
-                TryRecvError::Lagged(missed) => RecvError::Lagged(missed),
-                TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
-            })
-        } else {
-            self.receiver.recv().await
-        };
-        match event {
-            Ok(event) => {
-                self.over |= matches!(event, Lifecycle::Closed(_));
-                Some(event)
-            }
-            Err(RecvError::Lagged(missed)) => Some(Lifecycle::Missed(missed)),
-            Err(RecvError::Closed) => None,
-        }
+        self.0.next().await
+    }
+}
+
+impl Telling for Lifecycle {
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Closed(_))
+    }
+    fn missed(number: u64) -> Self {
+        Self::Missed(number)
     }
 }
 
@@ -518,7 +508,7 @@ impl Client {
         let receiver = first.unwrap_or_else(|| self.owner.lifecycle.subscribe());
         // Looked at after subscribing: the last event is told before the end is.
         let over = self.owner.ended.borrow().is_some();
-        LifecycleEvents { receiver, over }
+        LifecycleEvents(Told::new(receiver, over))
     }
 
     /// The daemon's id; empty before a Quick Connect code is redeemed.

@@ -85,6 +85,7 @@ mod peer;
 pub mod service;
 mod socket;
 pub mod telemetry;
+mod told;
 
 pub use client::{Account, Client, Lifecycle, LifecycleEvents, QuickConnect, TokenError};
 pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents};

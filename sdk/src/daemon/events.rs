@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use sideband_protocol::{SessionId, failure::Cause};
-use tokio::sync::broadcast;
+
+use crate::told::{Telling, Told};
 
 /// A code that gives one client one session with this daemon.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,31 +70,20 @@ pub enum ServerEvent {
 
 /// The events in a daemon's life.
 #[derive(Debug)]
-pub struct ServerEvents {
-    pub(super) receiver: broadcast::Receiver<ServerEvent>,
-    /// Nothing more is told than what is there already.
-    pub(super) over: bool,
-}
+pub struct ServerEvents(pub(super) Told<ServerEvent>);
 
 impl ServerEvents {
     /// The next event; `None` once the daemon has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<ServerEvent> {
-        use broadcast::error::{RecvError, TryRecvError};
-        let event = if self.over {
-            self.receiver.try_recv().map_err(|error| match error {
-                TryRecvError::Lagged(missed) => RecvError::Lagged(missed),
-                TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
-            })
-        } else {
-            self.receiver.recv().await
-        };
-        match event {
-            Ok(event) => {
-                self.over |= matches!(event, ServerEvent::Ended(_));
-                Some(event)
-            }
-            Err(RecvError::Lagged(missed)) => Some(ServerEvent::Missed(missed)),
-            Err(RecvError::Closed) => None,
-        }
+        self.0.next().await
+    }
+}
+
+impl Telling for ServerEvent {
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+    fn missed(number: u64) -> Self {
+        Self::Missed(number)
     }
 }

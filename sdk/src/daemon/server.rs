@@ -23,6 +23,7 @@ use crate::{
     api::{self, ApiUrl, Credential},
     driver::Shared,
     hub::lock,
+    told::Told,
 };
 
 /// What it takes to reach the control plane and the relay.
@@ -125,7 +126,7 @@ impl Server {
         let receiver = first.unwrap_or_else(|| self.0.lifecycle.subscribe());
         // Looked at after subscribing: the last event is told before the end is.
         let over = matches!(*self.0.status.borrow(), Status::Ended(_));
-        ServerEvents { receiver, over }
+        ServerEvents(Told::new(receiver, over))
     }
 
     /// Sends an event to every session; how many took it. Paused ones get it when they go on.
