@@ -244,7 +244,8 @@ async fn dmn_01_an_echo_daemon_that_is_replaced_is_missed_aloud() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn after_ctrl_c_a_line_begins() {
-    let line = format!("{} up --addr 127.0.0.1:0 --color never", env!("CARGO_BIN_EXE_sideband-sim"));
+    // `exec`, as Ctrl-C goes to the whole group and a shell of its own would end by it.
+    let line = format!("exec {} up --addr 127.0.0.1:0 --color never", env!("CARGO_BIN_EXE_sideband-sim"));
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let Ok(mut terminal) = script.spawn() else {
@@ -260,7 +261,8 @@ async fn after_ctrl_c_a_line_begins() {
     terminal.stdin.as_mut().unwrap().write_all(b"\x03").await.unwrap();
     let text = until(&mut stdout, "stopping").await;
     assert!(text.contains("^C\r\nstopping"), "{text:?}");
-    assert!(timeout(PATIENCE, terminal.wait()).await.expect("it goes on").unwrap().success());
+    let status = timeout(PATIENCE, terminal.wait()).await.expect("it goes on").unwrap();
+    assert!(status.success(), "{status}");
 }
 
 async fn finish_shell(line: &str) -> String {
