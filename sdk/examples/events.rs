@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sideband::{Account, Daemon, Error};
+use sideband::{Account, Daemon, Error, ServerEvent};
 
 fn env(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|_| format!("set {name}; `sideband-sim up` prints it"))
@@ -27,7 +27,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let client = Account::with_token(&api, server.daemon_id(), env("SIDEBAND_ACCESS_TOKEN")?)?.connect()?;
     let mut ticks = client.subscribe("tick.*")?;
-    client.when_ready().await?;
+    // An event goes to the sessions that are open at the daemon, so its own word counts, not the client's.
+    let mut life = server.events();
+    while !matches!(life.next().await.ok_or("the daemon closed")?, ServerEvent::Opened(_)) {}
     let mut clock = tokio::time::interval(Duration::from_millis(200));
     for n in 0..3 {
         clock.tick().await;
