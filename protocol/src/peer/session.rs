@@ -247,6 +247,9 @@ impl Session {
 
     fn handle_frame(&mut self, frame: Frame, size: usize, entropy: &mut (impl Entropy + ?Sized)) {
         let id = frame.id;
+        if matches!(frame.body, FrameBody::Error { .. }) && self.quirks.has(Quirk::AnswersErrors) {
+            self.send_error(id, ErrorCode::InvalidFrame, "an error", entropy);
+        }
         match frame.body {
             // ◇ A second introduction is a frame out of place: told, and skipped.
             FrameBody::Handshake(_) => self.send_error(id, ErrorCode::InvalidFrame, "a second handshake", entropy),
@@ -260,9 +263,6 @@ impl Session {
             FrameBody::Ack(id) => self.deliver(Delivery::Ack(id)),
             // SBP-05, SBP-06
             FrameBody::Error { code, message, .. } => match ErrorCode::from_u16(code) {
-                _ if self.quirks.has(Quirk::AnswersErrors) => {
-                    self.send_error(id, ErrorCode::InvalidFrame, "an error", entropy);
-                }
                 _ if self.quirks.has(Quirk::GoesOnAfterViolation) => {}
                 Some(ErrorCode::ProtocolViolation | ErrorCode::UnsupportedVersion) => {
                     self.end(Cause::PeerError { code, message });

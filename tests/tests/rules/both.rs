@@ -5,12 +5,8 @@
 //! | client | an account's client | a daemon |
 //! | daemon | a daemon with one session | that session's client |
 
-use std::{
-    panic::{AssertUnwindSafe, resume_unwind},
-    time::Duration,
-};
+use std::time::Duration;
 
-use futures_util::FutureExt;
 use sideband::{Account, Client, Daemon, LifecycleEvents, Peer, Server, ServerEvent, ServerEvents};
 use sideband_env::Env;
 use sideband_protocol::{
@@ -24,9 +20,12 @@ use sideband_protocol::{
     sbp::{self, ErrorCode, FrameBody, FrameId},
     wire::{Frame, Reason, Signal, close},
 };
-use sideband_tests::script::{DAEMON, FarClient, Got, Link, World, soon};
+use sideband_tests::{
+    failure::{catch_async, due, on_the_way},
+    script::{DAEMON, FarClient, Got, Link, World, soon},
+};
 
-use crate::{endpoints, witness::Half};
+use crate::{endpoints, witness::shows};
 
 /// The longest that one arm may take, in virtual time.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -64,30 +63,25 @@ impl Arm {
     }
 }
 
-/// Runs a witness over both arms. Without a quirk both must hold, with one both must fail.
+/// Runs a witness over both arms. Without a quirk both must hold, with one both must fail where they look.
 ///
 /// # Panics
 /// As a witness does: it says which arm failed, and why.
 pub(crate) async fn both(quirks: Quirks, body: impl AsyncFn(Setup)) {
-    let mut failed = Vec::new();
+    let (mut held, mut failed, mut otherwise) = (Vec::new(), Vec::new(), Vec::new());
     for arm in [Arm::Client, Arm::Daemon] {
-        let run = Box::pin(tokio::time::timeout(LIMIT, body(Setup::new(arm, quirks))));
-        match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => failed.push((arm, "it did not end".to_owned())),
-            Err(panic) => failed.push((arm, text_of(&*panic))),
+        match catch_async(tokio::time::timeout(LIMIT, Box::pin(body(Setup::new(arm, quirks))))).await {
+            Ok(Ok(())) => held.push(arm),
+            Ok(Err(_)) => otherwise.push(format!("{arm:?} did not end")),
+            Err(failure) if shows(&failure) => failed.push(format!("{arm:?}: {failure}")),
+            Err(failure) => otherwise.push(format!("{arm:?}: {failure}")),
         }
     }
-    match &failed[..] {
-        [] => {}
-        [(arm, _)] if quirks != Quirks::NONE => resume_unwind(Box::new(Half(format!("the arm other than {arm:?}")))),
-        failed => panic!("{failed:?}"),
+    if !otherwise.is_empty() || (!failed.is_empty() && !held.is_empty()) {
+        // Neither is what a quirk was to bring about.
+        on_the_way(async { panic!("{held:?} held; {failed:?}; {otherwise:?}") }).await;
     }
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words").to_owned()
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
 /// An endpoint that is still to be made.
@@ -136,25 +130,31 @@ impl Setup {
 
     /// Keys are agreed; nobody has introduced itself.
     pub(crate) async fn keys(&self) -> Meeting {
-        let (mut world, endpoint) = self.start();
-        let link = match self.arm {
-            Arm::Client => world.client_keys().await,
-            Arm::Daemon => {
-                let mut link = world.go_online(true).await;
-                let id = world.new_session();
-                world.exchange(&mut link, id).await;
-                link
-            }
-        };
-        Meeting { world, link, endpoint }
+        on_the_way(async {
+            let (mut world, endpoint) = self.start();
+            let link = match self.arm {
+                Arm::Client => world.client_keys().await,
+                Arm::Daemon => {
+                    let mut link = world.go_online(true).await;
+                    let id = world.new_session();
+                    world.exchange(&mut link, id).await;
+                    link
+                }
+            };
+            Meeting { world, link, endpoint }
+        })
+        .await
     }
 
     /// The session stands.
     pub(crate) async fn active(&self) -> Meeting {
-        let mut meeting = self.keys().await;
-        meeting.link.introduce().await;
-        meeting.stands().await;
-        meeting
+        on_the_way(async {
+            let mut meeting = self.keys().await;
+            meeting.link.introduce().await;
+            meeting.stands().await;
+            meeting
+        })
+        .await
     }
 }
 
@@ -215,14 +215,14 @@ impl Meeting {
     pub(crate) async fn ended(&mut self) -> Ending {
         let said = match &mut self.endpoint {
             Endpoint::Client(..) => {
-                let (said, end) = self.link.said_before_end().await;
+                let (said, end) = due(soon("the end of the socket", self.link.said_before_end())).await;
                 assert!(matches!(end, Got::Close(close::NORMAL | close::PROTOCOL)), "the socket ended with {end:?}");
                 said
             }
             Endpoint::Daemon(..) => {
                 let mut said = Vec::new();
                 loop {
-                    match self.link.socket.frame().await {
+                    match due(self.link.socket.frame()).await {
                         Frame::Signal { session, signal: Signal::Close, reason: Reason::None | Reason::Error } => {
                             assert_eq!(session, self.link.session());
                             break said;
@@ -252,13 +252,13 @@ impl Meeting {
 
     /// The endpoint answers with an Error frame about this one.
     pub(crate) async fn hears_error(&mut self, code: ErrorCode, about: Option<FrameId>) {
-        is_error(&self.link.heard().await, code, about);
+        is_error(&due(self.link.heard()).await, code, about);
     }
 
     /// Proves that the session goes on and that nothing was said since what was heard last: the next thing is the answer to a call.
     pub(crate) async fn goes_on_silently(&mut self) {
         let cid = self.link.request("nobody answers this", serde_json::json!(null)).await;
-        match self.link.envelope().await {
+        match due(self.link.envelope()).await {
             Envelope::Error { cid: answered, .. } => assert_eq!(answered, cid, "another call was answered"),
             other => panic!("nothing was due, not {other:?}"),
         }

@@ -30,7 +30,7 @@ use sideband_tests::script::{DAEMON, FarDaemon, Got, Line, World, session};
 use crate::{
     both::{Arm, Endpoint, both, greet},
     endpoints::{account, connect, listen},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// The points of X25519 that contribute nothing, each with the highest bit clear; the bit is not read.
@@ -309,7 +309,7 @@ witnesses! {
             for sequence in [highest, 4_999, highest - 1_023, 4_500, 4_501, highest - 1_022] {
                 meeting.link.line().continue_at(sequence);
                 meeting.link.say(FrameBody::Ping).await;
-                assert_eq!(meeting.link.heard().await.body, FrameBody::Pong, "{:?}: {sequence}", setup.arm);
+                assert_eq!(due(meeting.link.heard()).await.body, FrameBody::Pong, "{:?}: {sequence}", setup.arm);
             }
             for sequence in [highest - 1_024, highest - 1_025, 2_000, 1, 4_999, highest - 1_023, highest] {
                 meeting.link.line().continue_at(sequence);
@@ -443,7 +443,9 @@ witnesses! {
             let peer = meeting.peer();
             let forged = spoilt(&ping(meeting.link.line()), |payload| *payload.last_mut().unwrap() ^= 1);
             meeting.link.socket.send(&forged).await;
-            meeting.ended().await;
+            // That it ends is another witness's to see.
+            let _ = tokio::time::timeout(Duration::from_secs(1), meeting.ended()).await;
+            assert!(peer.emit("late", 1).await.is_err(), "{:?}: an event went out after the end", setup.arm);
             match &meeting.endpoint {
                 Endpoint::Client(client, _) => {
                     let reason = client.closed().await;
@@ -456,7 +458,6 @@ witnesses! {
                     assert_eq!(silence, None, "daemon: a session that is over answered");
                 }
             }
-            assert!(peer.emit("late", 1).await.is_err(), "{:?}: an event went out after the end", setup.arm);
         })
         .await;
     }
@@ -498,6 +499,7 @@ witnesses! {
         let mut link = world.go_online(true).await;
         let (early, payload) = (session(99), Sealer::new(&keys(), Arm::Daemon.theirs()).seal_payload(b"early").unwrap());
         link.socket.send(&Frame::Data { session: early, payload }).await;
+        assert_eq!(link.socket.frame_within(Duration::from_secs(1)).await, None);
         let id = world.meet(&mut link).await;
         link.is_alive_on(id).await;
         link.socket.control(ControlCode::SessionEnded, Some(id)).await;

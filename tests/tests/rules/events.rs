@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     both::{Endpoint, both},
     endpoints::code,
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// Names of what a subscription has got so far, and of what comes until this one.
@@ -194,7 +194,7 @@ witnesses! {
             }
             let mut got = Vec::new();
             for _ in 0..6 {
-                got.push(soon("a handler", told.recv()).await.unwrap());
+                got.push(due(soon("a handler", told.recv())).await.unwrap());
             }
             got.sort_unstable();
             let wanted = [(false, 0), (false, 1), (false, 2), (true, 0), (true, 1), (true, 2)];

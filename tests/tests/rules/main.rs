@@ -1,7 +1,8 @@
 //! One witness at least for every rule that binds an endpoint, and what breaks it.
 //!
 //! A witness is a test that takes [`Quirks`](sideband_protocol::quirks::Quirks): it must hold without any, and fail with each of the quirks
-//! that it names. Both are tests: `…::holds::NAME` and `…::fails::NAME`. [`coverage`] checks the list against the specification.
+//! that it names. Both are tests: `…::holds::NAME` and `…::fails::NAME`. It must fail where it looks, at an assertion of its own or at what it awaits as
+//! [`due`](witness::due): what goes wrong on the way there shows nothing. [`coverage`] checks the list against the specification.
 
 mod both;
 mod client;

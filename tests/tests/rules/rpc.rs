@@ -24,7 +24,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::{
     both::{Arm, Endpoint, Meeting, both},
     endpoints::{account, code, daemon},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 type Outcome = Result<Value, Error>;
@@ -44,12 +44,12 @@ async fn called(meeting: &mut Meeting, method: &'static str, options: CallOption
 }
 
 async fn outcome(call: JoinHandle<Outcome>) -> Outcome {
-    soon("the call's end", call).await.unwrap()
+    due(soon("the call's end", call)).await.unwrap()
 }
 
 /// Code, message and data of the error that answers this call.
 async fn refused(link: &mut Link, cid: FrameId) -> (i64, String, Option<Bytes>) {
-    match link.envelope().await {
+    match due(link.envelope()).await {
         Envelope::Error { cid: answered, code, message, data } if answered == cid => (code, message, data),
         other => panic!("an error for {cid} was due, not {other:?}"),
     }
@@ -57,7 +57,7 @@ async fn refused(link: &mut Link, cid: FrameId) -> (i64, String, Option<Bytes>) 
 
 /// The result that answers this call.
 async fn result(link: &mut Link, cid: FrameId) -> Value {
-    match link.envelope().await {
+    match due(link.envelope()).await {
         Envelope::Result { cid: answered, result } if answered == cid => {
             result.map(|json| serde_json::from_slice(&json).unwrap()).unwrap_or_default()
         }
@@ -607,11 +607,11 @@ witnesses! {
             let meeting = setup.active().await;
             for method in ["$sideband/rpc.list", "$sideband/mine", "$sideband/"] {
                 let taken = meeting.peer().handle(method, never);
-                assert_eq!(taken.unwrap_err().kind(), ErrorKind::Misuse, "{:?}: {method}", setup.arm);
+                assert_eq!(taken.expect_err("a failure").kind(), ErrorKind::Misuse, "{:?}: {method}", setup.arm);
                 if let Endpoint::Daemon(..) = meeting.endpoint {
                     let (_world, env) = World::new(8);
                     let taken = daemon(&env, quirks).handle(method, never);
-                    assert_eq!(taken.unwrap_err().kind(), ErrorKind::Misuse, "builder: {method}");
+                    assert_eq!(taken.expect_err("a failure").kind(), ErrorKind::Misuse, "builder: {method}");
                 }
             }
             for method in ["$sideband", "sideband/mine", "$other/x"] {
@@ -709,7 +709,7 @@ witnesses! {
             meeting.peer().emit("e", text_of(room)).await.unwrap();
             let frame = meeting.link.socket.frame().await;
             assert_eq!(meeting.link.line().open_plain(&frame).len(), 65_508, "{:?}", setup.arm);
-            let error = meeting.peer().emit("e", text_of(room + 1)).await.unwrap_err();
+            let error = meeting.peer().emit("e", text_of(room + 1)).await.expect_err("a failure");
             assert_eq!(error.code(), Some("message_too_large"), "{:?}", setup.arm);
             let words = error.to_string();
             assert!(words.contains("65509") && words.contains("65508"), "{:?}: {words}", setup.arm);

@@ -16,7 +16,7 @@ use sideband_tests::script::{World, soon};
 use crate::{
     both::{Arm, Endpoint, Meeting, both},
     endpoints::{connect, listen},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// An introduction with these members in place of the ordinary ones; null takes one away.
@@ -205,7 +205,7 @@ witnesses! {
             let mut meeting = setup.active().await;
             for (what, kind, flags, rest) in broken_layouts() {
                 let id = meeting.say_raw(kind, flags, &rest).await;
-                let frame = meeting.link.heard().await;
+                let frame = due(meeting.link.heard()).await;
                 assert_eq!(frame.id, id, "{:?}: {what}", setup.arm);
                 crate::both::is_error(&frame, ErrorCode::InvalidFrame, Some(id));
                 meeting.goes_on_silently().await;
@@ -435,7 +435,7 @@ witnesses! {
             let mut meeting = setup.active().await;
             for row in rows {
                 let id = meeting.message(row, "data").await;
-                let answer = meeting.link.heard().await;
+                let answer = due(meeting.link.heard()).await;
                 assert_eq!(answer.id, id, "{:?}: {row:?}", setup.arm);
                 crate::both::is_error(&answer, ErrorCode::InvalidFrame, Some(id));
                 meeting.goes_on_silently().await;
@@ -684,7 +684,9 @@ witnesses! {
         let ((), (frames, _)) = tokio::join!(server.close(), link.socket.end());
         for id in ids {
             let mut of_session = frames.iter().filter(|frame| frame.session() == id.get());
-            let said = link.line_of(id).open(of_session.next().expect("a Close"));
+            let first = of_session.next().expect("a Close");
+            assert!(matches!(first, Frame::Data { .. }), "a Close was due, not {first:?}");
+            let said = link.line_of(id).open(first);
             assert!(matches!(said.body, FrameBody::Close { .. }), "{said:?}");
             let signal = Frame::Signal { session: id, signal: Signal::Close, reason: Reason::Shutdown };
             assert_eq!(of_session.next(), Some(&signal));

@@ -17,7 +17,7 @@ use sideband_tests::script::{DAEMON, World};
 use crate::{
     client::{LONG, closed, state},
     endpoints::{account, quick_connect},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// A store that the test can look into, and that fails to write when told to.
@@ -284,7 +284,7 @@ witnesses! {
         let (mut world, env) = World::new(1);
         for pins in [Pins::default(), Pins::with(old())] {
             let client = auto(&env, quirks, &pins);
-            goes_on(&mut world, &client).await;
+            due(goes_on(&mut world, &client)).await;
         }
     }
 
@@ -292,7 +292,7 @@ witnesses! {
     async fn tru_02_pinned_only_asks_nobody(quirks) breaks_with [AsksUnderAnyPolicy] {
         let (mut world, env) = World::new(1);
         for pins in [Pins::default(), Pins::with(old())] {
-            let user = User::who_says(true);
+            let user = User::who_says(false);
             let (first, mismatch) = (user.clone(), user.clone());
             let client = account(&env, quirks)
                 .identity_store(pins)
@@ -319,8 +319,9 @@ witnesses! {
             accept.signature[0] ^= 1;
             socket.send(&Frame::HandshakeAccept { session, payload: (&accept).into() }).await;
             socket.end().await;
-            assert!(matches!(closed(&client).await, CloseReason::Fatal(Cause::HandshakeFailed(_))));
+            let reason = closed(&client).await;
             assert_eq!((pins.written(), pins.pinned()), (vec![], pin));
+            assert!(matches!(reason, CloseReason::Fatal(Cause::HandshakeFailed(_))), "{reason}");
         }
     }
 

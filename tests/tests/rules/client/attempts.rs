@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use super::{LONG, closed, retrying, state};
 use crate::{
     endpoints::{account, connect, quick_connect},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// The shortest delay before retry `n` and the longest, as the defaults have it.
@@ -64,11 +64,11 @@ witnesses! {
         let mut sessions = BTreeSet::new();
         // Lost while it stands, refused by the relay, lost again: each is followed by an attempt of its own.
         for attempt in 1..=4 {
-            let call = world.api().await;
+            let call = due(world.api()).await;
             assert_eq!(call.procedure(), "relay.createSession");
             assert_eq!(call.input(), json!({ "daemonId": DAEMON }));
-            assert_eq!(call.bearer(), Some(&format!("at_{attempt}")[..]));
             assert_eq!(asked.load(Ordering::SeqCst), attempt);
+            assert_eq!(call.bearer(), Some(&format!("at_{attempt}")[..]));
             let id = world.new_session();
             call.ok(grant(DAEMON, id));
             let dial = world.dial().await;
@@ -229,7 +229,7 @@ witnesses! {
         world.api().await.refuse(500);
         for retry in 0..40 {
             let since = Timeline::start();
-            let call = world.api().await;
+            let call = due(world.api()).await;
             let waited = since.elapsed().as_secs_f64();
             assert!(around(retry.min(5)).contains(&waited), "{waited} s before retry {retry}");
             call.refuse(500);
@@ -257,7 +257,7 @@ witnesses! {
         for _ in 0..6 {
             world.api().await.refuse(500);
         }
-        assert!(matches!(closed(&client).await, CloseReason::Exhausted { retries: 5, .. }));
+        assert!(matches!(due(closed(&client)).await, CloseReason::Exhausted { retries: 5, .. }));
         assert!(world.api_within(LONG).await.is_none());
     }
 
@@ -314,7 +314,7 @@ witnesses! {
             assert_eq!(retrying(&mut events).await.1, Duration::from_millis(delay));
         }
         world.api().await.refuse(500);
-        assert!(matches!(closed(&client).await, CloseReason::Exhausted { retries: 3, .. }));
+        assert!(matches!(due(closed(&client)).await, CloseReason::Exhausted { retries: 3, .. }));
     }
 
     // ---- CLI-05, what its table does not show ----
@@ -337,7 +337,7 @@ witnesses! {
         for _ in 0..3 {
             world.grant().await;
             world.dial().await.refuse(401).await;
-            let link = world.join().await;
+            let link = due(world.join()).await;
             state(&client, State::Active).await;
             link.into_parts().0.cut();
         }
@@ -358,7 +358,7 @@ witnesses! {
         let mut events = client.events();
         let mut link = world.join().await;
         link.socket.control(ControlCode::RateLimited, None).await;
-        link.is_alive().await;
+        due(link.is_alive()).await;
         let told = async {
             while !matches!(events.next().await.expect("the client is there"), sideband::Lifecycle::RateLimited) {}
         };
@@ -428,7 +428,7 @@ witnesses! {
         let _client = connect(&env, quirks);
         let mut call = world.api().await;
         let since = Timeline::start();
-        call.given_up().await;
+        due(call.given_up()).await;
         assert!(is_15_s(since.elapsed()), "{:?}", since.elapsed());
     }
 
@@ -437,7 +437,7 @@ witnesses! {
         let _client = quick_connect(&env, quirks).connect().unwrap();
         let mut call = world.api().await;
         let since = Timeline::start();
-        call.given_up().await;
+        due(call.given_up()).await;
         assert!(is_15_s(since.elapsed()), "{:?}", since.elapsed());
     }
 
@@ -447,7 +447,7 @@ witnesses! {
         world.grant().await;
         let mut dial = world.dial().await;
         let since = Timeline::start();
-        dial.given_up().await;
+        due(dial.given_up()).await;
         assert!(is_15_s(since.elapsed()), "{:?}", since.elapsed());
     }
 
@@ -461,7 +461,7 @@ witnesses! {
         assert!(world.api_within(Duration::from_secs(5)).await.is_none());
         let mut stream = dial.connect();
         let mut request = Vec::new();
-        soon("the end", stream.read_to_end(&mut request)).await.unwrap();
+        due(soon("the end", stream.read_to_end(&mut request))).await.unwrap();
         assert!(is_15_s(since.elapsed()), "{:?}", since.elapsed());
     }
 

@@ -8,7 +8,7 @@ use sideband_tests::script::{Link, World};
 use super::{answer_next, at_once, call, control, end_of, ended, state};
 use crate::{
     endpoints::{account, code, connect},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// Text of this many bytes.
@@ -39,9 +39,9 @@ async fn emit(client: &Client, numbers: std::ops::Range<u64>) {
 /// The numbers of the next events must be these, and nothing else comes.
 async fn hears(link: &mut Link, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        assert_eq!(event(link).await, ("n".to_owned(), json!(number)));
+        assert_eq!(due(event(link)).await, ("n".to_owned(), json!(number)));
     }
-    link.is_alive().await;
+    due(link.is_alive()).await;
 }
 
 witnesses! {

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{answer_next, at_once, call, closed, control, end_of, retrying, state};
 use crate::{
     endpoints::{code, connect},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ witnesses! {
         let (mut world, env) = World::new(11);
         let client = connect(&env, quirks);
         client.handle("slow", |(), _| async { Ok::<_, sideband::HandlerError>("late") }).unwrap();
-        let mut link = paused(&mut world, &client).await;
+        let mut link = due(paused(&mut world, &client)).await;
         let waits = call(&client, "waits", json!(1)).await;
         client.emit("n", 1).await.unwrap();
         client.send("app/x", "raw").await.unwrap();
@@ -157,7 +157,7 @@ witnesses! {
         assert!(link.socket.got_within(5 * SECOND).await.is_none());
         control(&client, &mut link, ControlCode::SessionResumed, State::Active).await;
         link.answer(cid, json!("done")).await;
-        assert_eq!(end_of(call).await.unwrap(), "done");
+        assert_eq!(end_of(call).await.expect("the call went on"), "done");
     }
 
     async fn cli_11_clock_of_a_call_never_stops(quirks) breaks_with [StopsClockOnPause] {
@@ -213,7 +213,7 @@ witnesses! {
         let mut last = pong(&mut link).await;
         for _ in 0..3 {
             control(&client, &mut link, ControlCode::SessionPaused, State::Paused).await;
-            control(&client, &mut link, ControlCode::SessionResumed, State::Active).await;
+            due(control(&client, &mut link, ControlCode::SessionResumed, State::Active)).await;
             // The far end goes on with its own keys, counter and window too.
             let next = pong(&mut link).await;
             assert_eq!(next, last + 1);
@@ -325,7 +325,7 @@ witnesses! {
         let mut events = client.events();
         let _link = world.join().await;
         let since = Timeline::start();
-        let (_, _, cause) = retrying(&mut events).await;
+        let (_, _, cause) = due(retrying(&mut events)).await;
         assert_eq!(cause, Cause::Silent);
         assert!((90 * SECOND..91 * SECOND).contains(&since.elapsed()), "{:?}", since.elapsed());
         world.join().await.is_alive().await;
@@ -338,7 +338,7 @@ witnesses! {
         let mut events = client.events();
         let _link = paused(&mut world, &client).await;
         let since = Timeline::start();
-        assert_eq!(retrying(&mut events).await.2, Cause::Silent);
+        assert_eq!(due(retrying(&mut events)).await.2, Cause::Silent);
         assert!((90 * SECOND..91 * SECOND).contains(&since.elapsed()), "{:?}", since.elapsed());
     }
 
@@ -386,7 +386,7 @@ witnesses! {
         let client = connect(&env, quirks);
         let ready = tokio::spawn({ let client = client.clone(); async move { client.when_ready().await } });
         world.api().await.refuse(403);
-        let error = soon("a failure", ready).await.unwrap().unwrap_err();
+        let error = due(soon("a failure", ready)).await.unwrap().unwrap_err();
         assert_eq!(error.status(), Some(403));
         let again = at_once("a client that is closed", client.when_ready()).await.unwrap_err();
         assert_eq!(again.status(), Some(403));

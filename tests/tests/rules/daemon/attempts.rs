@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::{LONG, offline, online, told_within};
 use crate::{
     endpoints::{daemon, listen},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// `listen`, under way.
@@ -58,7 +58,7 @@ witnesses! {
             world.dial().await.unreachable();
             world.renew(true).await;
             world.dial().await.refuse(502).await;
-            world.api().await.given_up().await;
+            due(world.api()).await.given_up().await;
         }
         assert!(!listening.is_finished());
         let _link = world.go_online(true).await;
@@ -79,9 +79,9 @@ witnesses! {
         let _listening = listening(&env, quirks);
         for _ in 0..2 {
             world.api().await.refuse(409);
-            world.api().await.answer(200, &[], "<html>a proxy's page</html>");
-            world.api().await.ok(json!({ "token": "under another name" }));
-            world.api().await.ok(json!({ "presenceToken": "not.a.token" }));
+            due(world.api()).await.answer(200, &[], "<html>a proxy's page</html>");
+            due(world.api()).await.ok(json!({ "token": "under another name" }));
+            due(world.api()).await.ok(json!({ "presenceToken": "not.a.token" }));
         }
         assert!(world.api_within(LONG).await.is_some());
     }
@@ -92,7 +92,7 @@ witnesses! {
             let listening = listening(&env, quirks);
             world.api().await.refuse(status);
             let since = Timeline::start();
-            let error = outcome(listening).await.expect_err("a refusal");
+            let error = due(outcome(listening)).await.expect_err("a refusal");
             assert_eq!(error.status(), Some(status));
             assert!(since.elapsed() < Duration::from_secs(1), "at once");
             assert!(world.api_within(LONG).await.is_none(), "{status} is final");
@@ -129,7 +129,7 @@ witnesses! {
             let (mut world, env) = World::new(107);
             let listening = listening(&env, quirks);
             for number in 0..3 {
-                world.api().await.ok(json!({ "presenceToken": numbered_token(number) }));
+                due(world.api()).await.ok(json!({ "presenceToken": numbered_token(number) }));
                 world.dial().await.refuse(status).await;
             }
             world.api().await.ok(json!({ "presenceToken": numbered_token(3) }));
@@ -170,7 +170,7 @@ witnesses! {
         world.dial().await.given_up().await;
         let link = world.go_online(true).await;
         link.socket.close(close::REPLACED).await;
-        let mut link = world.go_online(true).await;
+        let mut link = due(world.go_online(true)).await;
         // A minute later it cannot have been that dial any more.
         assert_eq!(link.socket.frame_within(Duration::from_secs(61)).await, None);
         link.socket.close(close::REPLACED).await;
@@ -191,7 +191,7 @@ witnesses! {
         let listening = tokio::spawn(daemon(&env, quirks).daemon_id("d_other").listen());
         world.renew(true).await;
         let since = Timeline::start();
-        let error = outcome(listening).await.expect_err("the key is another daemon's");
+        let error = due(outcome(listening)).await.expect_err("the key is another daemon's");
         assert!(matches!(error.cause(), Some(Cause::Api { status: 400, .. })), "{error:?}");
         assert!(since.elapsed() < Duration::from_secs(1), "at once");
         assert!(world.dial_within(LONG).await.is_none(), "nobody is served");
@@ -201,7 +201,7 @@ witnesses! {
         let (mut world, env) = World::new(113);
         let _server = listen(&env, quirks);
         for number in 0..4 {
-            let call = world.api().await;
+            let call = due(world.api()).await;
             assert_eq!(call.procedure(), "daemon.renewToken");
             assert_eq!(call.bearer(), Some("sbnd_dak_far"));
             call.ok(json!({ "presenceToken": numbered_token(number) }));
@@ -239,7 +239,7 @@ witnesses! {
         let server = listen(&env, quirks);
         let _call = world.api().await;
         let since = Timeline::start();
-        let (waited, ()) = soon("both", async { tokio::join!(server.when_online(), server.close()) }).await;
+        let (waited, ()) = due(soon("both", async { tokio::join!(server.when_online(), server.close()) })).await;
         assert_eq!(waited.expect_err("cancelled").kind(), ErrorKind::Closed);
         assert!(since.elapsed() < Duration::from_secs(1), "at once");
     }
@@ -277,7 +277,7 @@ witnesses! {
                 }
             }
             let since = Timeline::start();
-            soon("close", server.close()).await;
+            due(soon("close", server.close())).await;
             assert!(since.elapsed() <= Duration::from_secs(2), "promptly, {stage}");
             assert_eq!(server.ended().await, Cause::Closed, "{stage}");
             assert!(server.connections().is_empty(), "{stage}");

@@ -16,7 +16,10 @@ use sideband_protocol::{
     quirks::Quirks,
     wire::{Frame, Reason, Signal},
 };
-use sideband_tests::script::{ApiCall, Link, World, soon};
+use sideband_tests::{
+    failure::on_the_way,
+    script::{ApiCall, Link, World, soon},
+};
 
 use crate::endpoints::listen;
 
@@ -25,11 +28,14 @@ const LONG: Duration = Duration::from_secs(300);
 
 /// A daemon that has been told of everything since its start, online with a token that promises resumption.
 async fn online(world: &mut World, env: &Env, quirks: Quirks) -> (Server, ServerEvents, Link) {
-    let server = listen(env, quirks);
-    let mut events = server.events();
-    let link = world.go_online(true).await;
-    until(&mut events, |event| matches!(event, ServerEvent::Online)).await;
-    (server, events, link)
+    on_the_way(async {
+        let server = listen(env, quirks);
+        let mut events = server.events();
+        let link = world.go_online(true).await;
+        until(&mut events, |event| matches!(event, ServerEvent::Online)).await;
+        (server, events, link)
+    })
+    .await
 }
 
 /// Waits for an event of this kind, whatever is told before.

@@ -12,7 +12,7 @@ use sideband_protocol::{
 use sideband_tests::script::World;
 
 use super::{closed, connection, is_delay, next_attempt, online, until};
-use crate::witness::witnesses;
+use crate::witness::{due, witnesses};
 
 /// A message that is no frame.
 const MALFORMED: &[u8] = &[0xFF; 20];
@@ -31,7 +31,7 @@ async fn frees(code: Result<ControlCode, UnknownControlCode>, quirks: sideband_p
     let (gone, stays) = (world.meet(&mut link).await, world.meet(&mut link).await);
     let handle = connection(&server, gone).await;
     link.socket.control_raw(code, Some(gone)).await;
-    assert_eq!(closed(&mut events, gone).await, Cause::Control(code));
+    assert_eq!(due(closed(&mut events, gone)).await, Cause::Control(code));
     assert_eq!((handle.state(), server.connections().len()), (None, 1), "{code:?}");
     // Nobody has the keys any more.
     link.say_on(gone, FrameBody::Ping).await;
@@ -62,7 +62,7 @@ witnesses! {
             for _ in 0..9 {
                 link.socket.send_bytes(MALFORMED).await;
             }
-            link.is_alive_on(id).await;
+            due(link.is_alive_on(id)).await;
         }
     }
 
@@ -71,7 +71,7 @@ witnesses! {
         let (_server, mut events, mut link) = online(&mut world, &env, quirks).await;
         let id = world.meet(&mut link).await;
         link.socket.control(ControlCode::RateLimited, None).await;
-        until(&mut events, |event| matches!(event, ServerEvent::RateLimited)).await;
+        due(until(&mut events, |event| matches!(event, ServerEvent::RateLimited))).await;
         link.is_alive_on(id).await;
     }
 

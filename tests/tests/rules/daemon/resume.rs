@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{close_signal, closed, connection, offline, online, ready, until};
 use crate::{
     endpoints::{code, daemon, listen},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 /// More than anything takes that is sent at once.
@@ -68,7 +68,7 @@ witnesses! {
             let lines = cut(link, &mut events).await;
             assert_eq!(connection.state(), Some(SessionState::Paused));
             link = back(&mut world, lines, true).await;
-            assert_eq!(link.socket.frame().await, ready(id));
+            assert_eq!(due(link.socket.frame()).await, ready(id));
             until(&mut events, |event| matches!(event, ServerEvent::Resumed(resumed) if *resumed == id)).await;
             assert_eq!(connection.state(), Some(SessionState::Active));
         }
@@ -84,7 +84,7 @@ witnesses! {
         world.exchange(&mut link, half).await;
         let lines = cut(link, &mut events).await;
         let mut link = back(&mut world, lines, true).await;
-        let first = [link.socket.frame().await, link.socket.frame().await];
+        let first = [due(link.socket.frame()).await, due(link.socket.frame()).await];
         assert!(first.contains(&ready(whole)), "{first:?}");
         assert!(first.contains(&close_signal(half, Reason::StateLost)), "{first:?}");
         link.is_alive_on(whole).await;
@@ -98,7 +98,7 @@ witnesses! {
         connection(&server, left).await.close();
         assert_eq!(closed(&mut events, left).await, Cause::Closed);
         let mut link = back(&mut world, lines, true).await;
-        let first = [link.socket.frame().await, link.socket.frame().await];
+        let first = [due(link.socket.frame()).await, due(link.socket.frame()).await];
         assert!(first.contains(&ready(stays)), "{first:?}");
         assert!(first.contains(&close_signal(left, Reason::None)), "{first:?}");
     }
@@ -117,7 +117,7 @@ witnesses! {
         let mut link = back(&mut world, lines, true).await;
         assert_eq!(link.socket.frame().await, ready(id));
         link.answer(cid, json!(42)).await;
-        assert_eq!(soon("the answer", call).await.unwrap().unwrap(), json!(42));
+        assert_eq!(soon("the answer", call).await.unwrap().expect("the call went on"), json!(42));
         link.event("news.today", json!(3)).await;
         assert_eq!(soon("the event", news.next()).await.unwrap().name(), "news.today");
     }
@@ -146,7 +146,7 @@ witnesses! {
         go.notify_one();
         let mut link = back(&mut world, lines, true).await;
         assert_eq!(link.socket.frame().await, ready(id));
-        assert_eq!(next_event(&mut link).await, "first");
+        assert_eq!(due(next_event(&mut link)).await, "first");
         assert_eq!(next_event(&mut link).await, "second");
         assert_eq!(link.envelope().await, Envelope::Result { cid, result: Some("\"done\"".into()) });
         link.is_alive().await;
@@ -184,7 +184,7 @@ witnesses! {
         assert_eq!(connection.state(), None, "70 kB may not");
         assert!(matches!(closed(&mut events, talks).await, Cause::Overflow(_)));
         let mut link = back(&mut world, lines, true).await;
-        let first = [link.socket.frame().await, link.socket.frame().await];
+        let first = [due(link.socket.frame()).await, due(link.socket.frame()).await];
         assert!(first.contains(&close_signal(talks, Reason::Error)), "{first:?}");
         assert!(first.contains(&ready(other)), "{first:?}");
         link.is_alive_on(other).await;
@@ -195,7 +195,7 @@ witnesses! {
         let (server, mut events, mut link) = online(&mut world, &env, quirks).await;
         let id = world.meet(&mut link).await;
         let lines = cut(link, &mut events).await;
-        assert_eq!(connection(&server, id).await.state(), Some(SessionState::Paused));
+        assert_eq!(due(connection(&server, id)).await.state(), Some(SessionState::Paused));
         let mut link = back(&mut world, lines, true).await;
         assert_eq!(link.socket.frame().await, ready(id));
         link.is_alive().await;
@@ -209,7 +209,7 @@ witnesses! {
         let ids = [world.meet(&mut link).await, world.meet(&mut link).await];
         let lines = cut(link, &mut events).await;
         for id in ids {
-            assert_eq!(closed(&mut events, id).await, Cause::SocketLost { code: None });
+            assert_eq!(due(closed(&mut events, id)).await, Cause::SocketLost { code: None });
         }
         assert!(server.connections().is_empty());
         let mut link = back(&mut world, lines, false).await;
@@ -222,7 +222,7 @@ witnesses! {
         let id = world.meet(&mut link).await;
         let lines = cut(link, &mut events).await;
         let mut link = back(&mut world, lines, false).await;
-        closed(&mut events, id).await;
+        due(closed(&mut events, id)).await;
         assert!(server.connections().is_empty());
         assert_eq!(link.socket.frame_within(A_MOMENT).await, None, "there is nothing to say");
     }

@@ -12,7 +12,10 @@ use sideband_protocol::{
 use sideband_tests::script::{DAEMON, Got, World, presence_token};
 
 use super::{is_delay, next_attempt, offline, online, told_within, until};
-use crate::{endpoints::listen, witness::witnesses};
+use crate::{
+    endpoints::listen,
+    witness::{due, witnesses},
+};
 
 /// More than the 5 s after which a connection has lasted.
 const LASTS: Duration = Duration::from_secs(6);
@@ -113,7 +116,7 @@ witnesses! {
         let (_server, mut events, mut link) = online(&mut world, &env, quirks).await;
         let since = Timeline::start();
         assert!(matches!(link.socket.got().await, Got::Message(_)), "a Ping that nobody answers");
-        let lost = until(&mut events, |event| matches!(event, ServerEvent::Offline(_))).await;
+        let lost = due(until(&mut events, |event| matches!(event, ServerEvent::Offline(_)))).await;
         assert!(matches!(lost, ServerEvent::Offline(Cause::Silent)), "{lost:?}");
         let waited = since.elapsed().as_secs_f64();
         assert!((89.9..=90.1).contains(&waited), "{waited} s");
@@ -163,7 +166,7 @@ witnesses! {
         let _server = listen(&env, quirks);
         let mut call = world.api().await;
         let since = Timeline::start();
-        call.given_up().await;
+        due(call.given_up()).await;
         let waited = since.elapsed().as_secs_f64();
         assert!((14.9..=15.1).contains(&waited), "{waited} s");
         assert!(is_delay(next_attempt(&mut world).await.1, 1.0), "and is tried again");
@@ -175,7 +178,7 @@ witnesses! {
         world.renew(true).await;
         let mut dial = world.dial().await;
         let since = Timeline::start();
-        dial.given_up().await;
+        due(dial.given_up()).await;
         let waited = since.elapsed().as_secs_f64();
         assert!((14.9..=15.1).contains(&waited), "{waited} s");
         assert!(is_delay(next_attempt(&mut world).await.1, 1.0), "and is tried again");
@@ -187,7 +190,7 @@ witnesses! {
         let _server = listen(&env, quirks);
         world.renew(true).await;
         let _stream = world.dial().await.connect();
-        let (_, waited) = next_attempt(&mut world).await;
+        let (_, waited) = due(next_attempt(&mut world)).await;
         assert!(is_delay(waited - 15.0, 1.0), "{waited} s");
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{close_signal, closed, connection, online, until};
 use crate::{
     endpoints::{daemon, listen},
-    witness::witnesses,
+    witness::{due, witnesses},
 };
 
 type Opened = mpsc::UnboundedReceiver<(Messages, Connection)>;
@@ -77,7 +77,7 @@ async fn handler_fails(how: &'static str, quirks: Quirks) {
     let handle = connection(&server, failing).await;
     end.send(how).unwrap();
     // Signal(close, error), and no SBP Close before it.
-    assert_eq!(link.socket.frame().await, close_signal(failing, Reason::Error));
+    assert_eq!(due(link.socket.frame()).await, close_signal(failing, Reason::Error));
     let why = closed(&mut events, failing).await;
     assert!(matches!(&why, Cause::HandlerFailed(_)), "{why:?}");
     soon("the connection's end", handle.closed()).await;
@@ -92,7 +92,7 @@ async fn session_fails(quirks: Quirks, spoil: impl AsyncFnOnce(&mut Link, Sessio
     let (failing, other) = (world.meet(&mut link).await, world.meet(&mut link).await);
     spoil(&mut link, failing).await;
     loop {
-        match link.socket.frame().await {
+        match due(link.socket.frame()).await {
             // An SBP Error may say what is wrong; an SBP Close would make it another reason.
             frame @ Frame::Data { .. } => {
                 let said = link.line_of(failing).open(&frame).body;
@@ -132,7 +132,7 @@ witnesses! {
             Frame::Control { session: Some(unknown), code: Ok(ControlCode::SessionEnded), message: String::new() },
         ] {
             link.socket.send(&frame).await;
-            link.is_alive_on(id).await;
+            due(link.is_alive_on(id)).await;
         }
     }
 
@@ -143,7 +143,7 @@ witnesses! {
         link.socket.send(&Frame::Data { session: forged, payload: Bytes::from_static(&[0; 64]) }).await;
         assert_eq!(link.socket.frame().await, close_signal(forged, Reason::Error));
         assert_eq!(closed(&mut events, forged).await, Cause::DecryptFailed);
-        link.is_alive_on(stays).await;
+        due(link.is_alive_on(stays)).await;
         assert_eq!(server.connections().len(), 1);
     }
 
@@ -159,10 +159,10 @@ witnesses! {
         link.is_alive_on(slow).await;
         link.is_alive_on(other).await;
         link.say_on(slow, app(b"x")).await;
-        assert_eq!(link.socket.frame().await, close_signal(slow, Reason::Error));
+        assert_eq!(due(link.socket.frame()).await, close_signal(slow, Reason::Error));
         let why = closed(&mut events, slow).await;
         assert!(matches!(why, Cause::Overflow(_)), "{why:?}");
-        link.is_alive_on(other).await;
+        due(link.is_alive_on(other)).await;
     }
 
     async fn dmn_07_more_than_4_mib_waiting_end_that_session_alone(quirks)
@@ -176,8 +176,8 @@ witnesses! {
         }
         link.is_alive_on(slow).await;
         link.say_on(slow, app(&[b'x'; 65_000])).await;
-        assert_eq!(link.socket.frame().await, close_signal(slow, Reason::Error));
-        link.is_alive_on(other).await;
+        assert_eq!(due(link.socket.frame()).await, close_signal(slow, Reason::Error));
+        due(link.is_alive_on(other)).await;
     }
 
     async fn dmn_07_what_was_consumed_waits_no_longer(quirks) breaks_with [] {
@@ -270,7 +270,7 @@ witnesses! {
         assert!(matches!(link.socket.frame().await, Frame::HandshakeAccept { .. }));
         assert!(matches!(link.socket.frame().await, Frame::Data { .. }), "the daemon's introduction");
         // The client never introduces itself.
-        assert_eq!(link.socket.frame().await, close_signal(id, Reason::Error));
+        assert_eq!(due(link.socket.frame()).await, close_signal(id, Reason::Error));
         let refused = until(&mut events, |event| matches!(event, ServerEvent::Refused { .. })).await;
         assert!(matches!(refused, ServerEvent::Refused { cause: Cause::HandshakeTimeout, .. }), "{refused:?}");
     }
