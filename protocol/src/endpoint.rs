@@ -10,12 +10,14 @@
 //!   or abandoned reports nothing.
 //! * There is at most one socket: it comes with a dial job that succeeded, and goes with [`Output::CloseSocket`] or when the shell
 //!   reports [`Endpoint::handle_socket_lost`].
+//! * A shell that goes away before the machine has ended calls [`Endpoint::abort`] and tells the reports that follow; nothing else of
+//!   what follows can be done any more.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Instant, time::earliest, wire::Frame};
+use crate::{Instant, failure::Cause, time::earliest, wire::Frame};
 
 /// What a shell must do.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub trait Endpoint {
     fn handle_socket_lost(&mut self, code: Option<u16>, now: Instant);
     /// The time of [`poll_timeout`](Self::poll_timeout) has come.
     fn handle_timeout(&mut self, now: Instant);
+    /// The shell goes away: everything ends at once and for good, and calls under way end.
+    fn abort(&mut self, cause: Cause);
     /// When to call [`handle_timeout`](Self::handle_timeout).
     fn poll_timeout(&self) -> Option<Instant>;
     /// The next thing to do.

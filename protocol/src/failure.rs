@@ -123,6 +123,9 @@ pub enum Cause {
     /// A handler of this side failed (DMN-15).
     #[error("a connection handler failed: {0}")]
     HandlerFailed(String),
+    /// The shell that drove the endpoint went away before the endpoint had ended, for this reason.
+    #[error("the endpoint was stopped: {0}")]
+    Stopped(&'static str),
 }
 
 fn code_text(code: &str) -> String {
@@ -191,7 +194,8 @@ impl Cause {
             | Self::PeerClosed { .. }
             | Self::Overflow(_)
             | Self::Closed
-            | Self::HandlerFailed(_) => None,
+            | Self::HandlerFailed(_)
+            | Self::Stopped(_) => None,
         }
     }
 
@@ -250,7 +254,7 @@ impl Cause {
                 ErrorCode::UnsupportedVersion => Fatal,
                 ErrorCode::ProtocolViolation | ErrorCode::InvalidFrame | ErrorCode::UnsupportedFeature => Retry,
             },
-            Self::Closed | Self::HandlerFailed(_) => Fatal,
+            Self::Closed | Self::HandlerFailed(_) | Self::Stopped(_) => Fatal,
         }
     }
 
@@ -287,7 +291,7 @@ impl Cause {
             | Self::PeerClosed { .. }
             | Self::Overflow(_)
             | Self::HandlerFailed(_) => Retry,
-            Self::RelayUrl(_) | Self::Closed => Fatal,
+            Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) => Fatal,
         }
     }
 }

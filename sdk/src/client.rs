@@ -190,14 +190,9 @@ impl Common {
         };
         let (finished, _) = watch::channel(false);
         shared.with(|machine, now| machine.start(now));
-        let (driven, task) = (shared.clone(), finished.clone());
         let daemon_id = shared.look(|machine| machine.daemon_id().to_owned());
         let span = tracing::info_span!(target: "sideband::client", "client", daemon_id);
-        let run = async move {
-            drive(driven, host).await;
-            task.send_replace(true);
-        };
-        tokio::spawn(run.instrument(span));
+        tokio::spawn(drive(shared.clone(), host, finished.clone()).instrument(span));
         Ok(Client {
             peer,
             owner: Arc::new(Owner {
@@ -525,10 +520,16 @@ impl Client {
         }
     }
 
+    /// Whether keys, what keys come from, or a token are held; for tests.
+    #[doc(hidden)]
+    pub fn holds_secrets(&self) -> bool {
+        self.owner.shared.look(Machine::holds_secrets)
+    }
+
     /// Closes for good, promptly from every state: waiting calls end with `peer_closed` (CLI-14). Closing twice is fine.
     pub async fn close(&self) {
         self.owner.shared.with(|machine, _| machine.close());
-        // An error would mean that the driver is gone.
+        // There is no error: the sender is ours.
         let _ = self.owner.finished.subscribe().wait_for(|finished| *finished).await;
     }
 }
@@ -688,6 +689,10 @@ impl Host<Machine> for ClientHost {
                 })
             }
         }
+    }
+
+    fn stopped(&mut self, cause: &Cause) {
+        self.hub.stop(cause);
     }
 
     fn report(&mut self, report: Report) {

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -10,19 +11,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use sideband_env::{BoxFuture, Timeline};
 use sideband_protocol::{
     Instant,
     endpoint::{Endpoint, Forbidden, Output},
+    failure::Cause,
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 use tokio_tungstenite::tungstenite::{
     Error as WsError, Message,
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::{socket::Socket, telemetry};
+use crate::{hub::panic_text, socket::Socket, telemetry};
 
 /// Messages that are taken from the socket before anything else gets its turn.
 const BUDGET: usize = 64;
@@ -34,6 +39,10 @@ pub(crate) const HIGH_WATER: usize = 1 << 20;
 const BACKLOG: usize = 16 * HIGH_WATER;
 /// What a message that waits costs besides its bytes, about.
 const MESSAGE_COST: usize = 100;
+/// Why a driver ends before its machine: nothing else drops its future.
+const SHUT_DOWN: &str = "the runtime was shut down";
+/// Why a driver ends before its machine: a bug.
+const PANICKED: &str = "its task panicked";
 
 /// A machine and what its handles share with its driver.
 pub(crate) struct Shared<M> {
@@ -104,6 +113,8 @@ pub(crate) trait Host<M: Endpoint>: Send + 'static {
     fn start(&mut self, job: M::Job) -> JobFuture<M>;
     /// Tells the user.
     fn report(&mut self, report: M::Report);
+    /// The driver ends before its machine did: nobody may wait for it any more. What the machine tells of its end follows.
+    fn stopped(&mut self, cause: &Cause);
 }
 
 /// What woke the driver.
@@ -116,9 +127,11 @@ enum Wake<D> {
     Handle,
 }
 
-struct Driver<M: Endpoint, H> {
+struct Driver<M: Endpoint, H: Host<M>> {
     shared: Arc<Shared<M>>,
     host: H,
+    /// Its machine has closed, and everything is told.
+    over: bool,
     job: Option<JobFuture<M>>,
     socket: Option<Box<Socket>>,
     unsent: VecDeque<Bytes>,
@@ -132,8 +145,22 @@ enum Incoming {
     Life,
 }
 
-/// Drives a machine until it has closed.
-pub(crate) async fn drive<M, H>(shared: Arc<Shared<M>>, host: H)
+/// Tells, when it goes, that nothing is left of a driver.
+struct Finished(watch::Sender<bool>);
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Drives a machine until it has closed, and the machine no longer than that: a panic, and a runtime that drops the future, begun or
+/// not, end the machine too, so that nobody waits for either. `finished` is true in the end, whichever way.
+pub(crate) fn drive<M, H>(
+    shared: Arc<Shared<M>>,
+    host: H,
+    finished: watch::Sender<bool>,
+) -> impl Future<Output = ()> + Send + 'static
 where
     M: Endpoint + Send + 'static,
     M::Job: Send,
@@ -141,9 +168,11 @@ where
     M::Report: Send,
     H: Host<M>,
 {
+    let finished = Finished(finished);
     let mut driver = Driver {
         shared,
         host,
+        over: false,
         job: None,
         socket: None,
         unsent: VecDeque::new(),
@@ -151,20 +180,65 @@ where
         inbox: Vec::new(),
         closers: JoinSet::new(),
     };
-    let mut busy = false;
-    while let Some(deadline) = driver.act() {
-        if busy {
-            // Whoever consumes what was just delivered gets a turn before more is (DMN-07).
-            tokio::task::yield_now().await;
+    async move {
+        if let Err(panic) = AssertUnwindSafe(driver.run()).catch_unwind().await {
+            tracing::error!(target: "sideband::driver", panic = panic_text(&*panic), "the driver panicked");
+            driver.stop(PANICKED);
         }
-        let wake = driver.wait(deadline).await;
-        busy = driver.inbox.len() >= BUDGET;
-        driver.handle(wake);
+        let mut closers = std::mem::take(&mut driver.closers);
+        // What the host holds, a token or a code perhaps, goes before the goodbyes are said.
+        drop(driver);
+        while closers.join_next().await.is_some() {}
+        drop(finished);
     }
-    while driver.closers.join_next().await.is_some() {}
+}
+
+impl<M: Endpoint, H: Host<M>> Drop for Driver<M, H> {
+    fn drop(&mut self) {
+        self.stop(SHUT_DOWN);
+    }
 }
 
 impl<M: Endpoint, H: Host<M>> Driver<M, H> {
+    async fn run(&mut self) {
+        let mut busy = false;
+        while let Some(deadline) = self.act() {
+            if busy {
+                // Whoever consumes what was just delivered gets a turn before more is (DMN-07).
+                tokio::task::yield_now().await;
+            }
+            let wake = self.wait(deadline).await;
+            busy = self.inbox.len() >= BUDGET;
+            self.handle(wake);
+        }
+        self.over = true;
+    }
+
+    /// Ends the machine, if it has not, and tells what is left to tell. Nothing can be sent or awaited any more.
+    fn stop(&mut self, why: &'static str) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        self.job = None;
+        self.socket = None;
+        let closed = self.shared.lock().is_closed();
+        if !closed {
+            let cause = Cause::Stopped(why);
+            self.host.stopped(&cause);
+            self.shared.lock().abort(cause);
+        }
+        loop {
+            // Looked at apart: the machine is not locked while the user is told.
+            let output = self.shared.lock().poll_output();
+            match output {
+                Some(Output::Report(report)) => self.host.report(report),
+                Some(Output::Start(_) | Output::Abandon | Output::Transmit(_) | Output::CloseSocket(_)) => {}
+                None => break,
+            }
+        }
+        self.shared.set_unsent(0);
+    }
+
     /// Does what the machine asks for; `None` once it has closed.
     #[expect(clippy::option_option, reason = "closed, or the next deadline, or none")]
     fn act(&mut self) -> Option<Option<Instant>> {

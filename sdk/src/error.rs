@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Network,
     /// Trust: an identity that is not accepted.
     Trust,
-    /// It was closed by this side.
+    /// It was closed by this side, or its runtime was shut down.
     Closed,
 }
 
@@ -58,7 +58,7 @@ pub enum Error {
     /// The client closed, and why.
     #[error("the client is closed: {0}")]
     Closed(#[from] CloseReason),
-    /// The daemon ended, or an API call failed, and why.
+    /// The daemon ended, an API call failed, or a call's peer is gone with its runtime, and why.
     #[error("{0}")]
     Failed(#[source] Cause),
 }
@@ -104,6 +104,8 @@ impl Error {
             Self::Closed(CloseReason::ByUser | CloseReason::Fatal(_) | CloseReason::Exhausted { .. }) => {
                 Some("peer_closed")
             }
+            // What it drove is over; a user's calls meet it besides who waits for its end.
+            Self::Failed(Cause::Stopped(_)) => Some("peer_closed"),
             Self::Argument { .. } | Self::Setup(_) | Self::Json { .. } | Self::Failed(_) => None,
         }
     }
@@ -197,7 +199,7 @@ fn cause_kind(cause: &Cause) -> ErrorKind {
         | Cause::PeerClosed { .. }
         | Cause::Overflow(_) => ErrorKind::Peer,
         Cause::HandshakeFailed(_) | Cause::IdentityChanged { .. } => ErrorKind::Trust,
-        Cause::Closed => ErrorKind::Closed,
+        Cause::Closed | Cause::Stopped(_) => ErrorKind::Closed,
     }
 }
 

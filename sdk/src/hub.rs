@@ -6,7 +6,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use sideband_env::BoxFuture;
 use sideband_protocol::{
     event::{EventName, EventPattern},
+    failure::Cause,
     peer::{Answer, CallError, CallId, Delivery},
     quirks::{Quirk, Quirks},
     rpc,
@@ -29,7 +30,10 @@ use tokio::{
 
 use tracing::Instrument as _;
 
-use crate::peer::{Context, Peer};
+use crate::{
+    Error,
+    peer::{Context, Peer},
+};
 
 /// The numbers of calls are unique in one process, so that no answer can reach another peer's call.
 static NEXT_CALL: AtomicU64 = AtomicU64::new(0);
@@ -163,6 +167,8 @@ pub(crate) struct Hub {
     gated: AtomicBool,
     /// The peer is over: nothing is registered or run any more.
     over: AtomicBool,
+    /// Why nobody drives the peer any more, if that is how it ended.
+    stopped: OnceLock<Cause>,
 }
 
 impl Hub {
@@ -291,6 +297,21 @@ impl Hub {
         self.end_requests();
         // A handler may hold its own peer: without this they would hold each other for ever.
         self.handlers.clear();
+    }
+
+    /// The peer is over because nobody drives it any more.
+    pub(crate) fn stop(&self, cause: &Cause) {
+        self.stopped.get_or_init(|| cause.clone());
+        self.end();
+    }
+
+    /// What a failed call is to its caller: a peer that is gone because nobody drives it says so.
+    pub(crate) fn failure(&self, error: CallError) -> Error {
+        let gone = matches!(error, CallError::PeerClosed | CallError::NotConnected);
+        match self.stopped.get() {
+            Some(cause) if gone => Error::Failed(cause.clone()),
+            Some(_) | None => error.into(),
+        }
     }
 
     /// Something came for this peer.

@@ -42,7 +42,7 @@
 //! | active | the session stands | is sent |
 //! | paused | the daemon lost the relay; the session waits for it | waits; calls already sent go on waiting (CLI-11) |
 //! | reconnecting | the session or the attempt is lost, the next one follows after a delay (CLI-04) | waits; calls already sent have failed with `not_connected` |
-//! | closed | over for good: by [`Client::close`], by the last handle's drop, or by a failure that trying again cannot help | fails with `peer_closed` |
+//! | closed | over for good: by [`Client::close`], by the last handle's drop, with its runtime, or by a failure that trying again cannot help | fails with `peer_closed` |
 //!
 //! When a daemon comes back in time its sessions **resume** with the same keys and counters: nobody has to start again, and subscriptions go on
 //! (DMN-11). A session that is lost is made anew, on both ends; handlers and subscriptions of a client survive that (CLI-03). With

@@ -168,10 +168,11 @@ impl Peer {
         let call = next_call();
         let end = self.hub.expect(call);
         let mut guard = CancelOnDrop { peer: self, call, armed: true };
-        self.core.call(call, method, params, limits)?;
-        let Ended { outcome, waited } = end.await.map_err(|_| CallError::PeerClosed)?;
+        let failure = |error| self.hub.failure(error);
+        self.core.call(call, method, params, limits).map_err(failure)?;
+        let Ended { outcome, waited } = end.await.map_err(|_| failure(CallError::PeerClosed))?;
         guard.armed = false;
-        Ok((from_json("result", outcome?.as_ref())?, CallInfo { waited }))
+        Ok((from_json("result", outcome.map_err(failure)?.as_ref())?, CallInfo { waited }))
     }
 
     /// Waits until the socket takes more, which counts for the total time (RPC-05): the limits with what is left of it.
@@ -199,7 +200,7 @@ impl Peer {
         };
         let data = to_json("the event's data", &data)?;
         self.core.writable().await;
-        Ok(self.core.emit(&name, data)?)
+        self.core.emit(&name, data).map_err(|error| self.hub.failure(error))
     }
 
     /// Sends raw bytes on an `app/…` subject.
@@ -208,7 +209,7 @@ impl Peer {
     /// Another subject, too large for one frame, or no connection.
     pub async fn send(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         self.core.writable().await;
-        self.core.send_app(subject, data.into())?;
+        self.core.send_app(subject, data.into()).map_err(|error| self.hub.failure(error))?;
         Ok(())
     }
 
@@ -225,9 +226,10 @@ impl Peer {
             }
         }
         self.core.writable().await;
-        let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into()))?;
+        let failure = |error| self.hub.failure(error);
+        let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into())).map_err(failure)?;
         let _forget = Forget(&self.hub, id);
-        receipt.await.map_err(|_| CallError::PeerClosed.into())
+        receipt.await.map_err(|_| failure(CallError::PeerClosed))
     }
 
     /// Subscribes to the events of the other side whose names match (`*` one segment, `>` the rest). Survives reconnects.

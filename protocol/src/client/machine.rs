@@ -153,6 +153,33 @@ impl Client {
         self.shut(CloseReason::ByUser, close::NORMAL);
     }
 
+    /// Whether keys, what keys come from, or a token are held; for tests. Names each field, so that a new one has to take a side.
+    #[doc(hidden)]
+    pub fn holds_secrets(&self) -> bool {
+        let Self {
+            phase,
+            kept_grant,
+            session,
+            out,
+            config: _,
+            entropy: _,
+            state: _,
+            retries: _,
+            unauthorized_before: _,
+            redeemed: _,
+            redeem_unclear: _,
+            link: _,
+            untaken: _,
+            daemon_id: _,
+            waiting: _,
+            waiting_bytes: _,
+            events: _,
+            refused: _,
+        } = self;
+        let exchange = matches!(phase, Phase::Negotiating(_));
+        exchange || session.is_some() || kept_grant.is_some() || out.iter().any(is_dial)
+    }
+
     /// What only quirks do: wait with closing.
     fn puts_off_closing(&self) -> bool {
         let stands = matches!(self.phase, Phase::Active | Phase::Paused);
@@ -359,6 +386,9 @@ impl Client {
         self.end_calls(&over);
         self.end_waiting(&over);
         self.session = None;
+        self.kept_grant = None;
+        // A job that has not begun never will, and a dial holds a token.
+        self.out.retain(|output| !matches!(output, Output::Start(_)));
         if self.link.take().is_some() {
             self.out.push_back(Output::CloseSocket(code));
         }
@@ -539,6 +569,10 @@ impl Client {
     }
 }
 
+const fn is_dial(output: &Output<Job, Report>) -> bool {
+    matches!(output, Output::Start(Job::Dial(_)))
+}
+
 /// The close code with which a client leaves a socket.
 fn close_code(cause: &Cause) -> u16 {
     if let Cause::MalformedFrame(_) = cause { close::PROTOCOL } else { close::NORMAL }
@@ -664,6 +698,16 @@ impl Endpoint for Client {
             Some(KeepaliveAction::Silent) => self.fail(Cause::Silent, now),
             Some(KeepaliveAction::Wait) | None => {}
         }
+    }
+
+    fn abort(&mut self, cause: Cause) {
+        if self.is_closed() {
+            return;
+        }
+        if matches!(self.phase, Phase::Active | Phase::Paused) {
+            self.report(Report::Disconnected(cause.clone()));
+        }
+        self.shut(CloseReason::Fatal(cause), close::NORMAL);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::{
     client::{ConnectionPolicy, RpcPolicy},
-    crypto::Identity,
     peer::SessionLimits,
     quirks::Quirks,
 };
@@ -36,13 +35,11 @@ impl Default for DaemonRetryPolicy {
     }
 }
 
-/// Everything that a daemon can be told.
+/// Everything that a daemon can be told, but for its identity, which it holds no longer than it runs.
 #[derive(Debug, Clone)]
 pub struct DaemonConfig {
     /// The id that the daemon must have; a token for another one is an error (DMN-02). Default any.
     pub daemon_id: Option<String>,
-    /// The key that signs each session's exchange.
-    pub identity: Identity,
     /// Retries.
     pub retry: DaemonRetryPolicy,
     /// Time limits of attempts, handshakes and the socket.
@@ -59,12 +56,11 @@ pub struct DaemonConfig {
     pub limits: SessionLimits,
 }
 
-impl DaemonConfig {
+impl Default for DaemonConfig {
     /// The defaults of `listen`.
-    pub fn new(identity: Identity) -> Self {
+    fn default() -> Self {
         Self {
             daemon_id: None,
-            identity,
             retry: DaemonRetryPolicy::default(),
             connection: ConnectionPolicy::default(),
             rpc: RpcPolicy::default(),

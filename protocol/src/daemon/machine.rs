@@ -12,6 +12,7 @@ use crate::{
     Entropy, Instant, SessionId,
     backoff::{base_delay, daemon_delay},
     client::RpcPolicy,
+    crypto::Identity,
     endpoint::{Endpoint, Forbidden, Keepalive, KeepaliveAction, Output},
     failure::{Cause, Verdict},
     quirks::Quirk,
@@ -40,6 +41,8 @@ enum Phase {
 /// The daemon machine. See [`crate::endpoint`] for how to drive it.
 pub struct Daemon {
     pub(super) config: DaemonConfig,
+    /// The key that signs each session's exchange; gone when the daemon has ended (CRY-12).
+    pub(super) identity: Option<Identity>,
     pub(super) entropy: Box<dyn Entropy>,
     phase: Phase,
     retries: u32,
@@ -73,10 +76,11 @@ impl std::fmt::Debug for Daemon {
 }
 
 impl Daemon {
-    /// A daemon that does nothing until it is [started](Self::start).
-    pub fn new(config: DaemonConfig, entropy: Box<dyn Entropy>) -> Self {
+    /// A daemon that does nothing until it is [started](Self::start); `identity` signs each session's exchange.
+    pub fn new(identity: Identity, config: DaemonConfig, entropy: Box<dyn Entropy>) -> Self {
         Self {
             config,
+            identity: Some(identity),
             entropy,
             phase: Phase::Idle,
             retries: 0,
@@ -123,6 +127,31 @@ impl Daemon {
             return;
         }
         self.end(Cause::Closed);
+    }
+
+    /// Whether keys, what keys come from, or a token are held; for tests. Names each field, so that a new one has to take a side.
+    #[doc(hidden)]
+    pub fn holds_secrets(&self) -> bool {
+        let Self {
+            identity,
+            reused,
+            sessions,
+            out,
+            config: _,
+            entropy: _,
+            phase: _,
+            retries: _,
+            was_online: _,
+            daemon_id: _,
+            resumable: _,
+            gave_up: _,
+            malformed: _,
+            link: _,
+            deadlines: _,
+            owed: _,
+            refused: _,
+        } = self;
+        identity.is_some() || reused.is_some() || !sessions.is_empty() || out.iter().any(is_dial)
     }
 
     pub(super) fn report(&mut self, report: Report) {
@@ -276,6 +305,10 @@ impl Daemon {
         self.end_sessions(&cause, by_user);
         self.owed.clear();
         self.phase = Phase::Closed;
+        self.identity = None;
+        self.reused = None;
+        // A job that has not begun never will, and a dial holds a token.
+        self.out.retain(|output| !matches!(output, Output::Start(_)));
         if self.link.take().is_some() {
             let code = if self.config.quirks.has(Quirk::LeavesAsGoingAway) { 1001 } else { close::NORMAL };
             self.out.push_back(Output::CloseSocket(code));
@@ -362,6 +395,10 @@ impl Daemon {
             self.fail(Cause::MalformedFrame(format!("{MALFORMED_LIMIT} in a row, the last: {error}")), false, now);
         }
     }
+}
+
+const fn is_dial(output: &Output<Job, Report>) -> bool {
+    matches!(output, Output::Start(Job::Dial(_)))
 }
 
 impl Endpoint for Daemon {
@@ -454,6 +491,10 @@ impl Endpoint for Daemon {
             Some(KeepaliveAction::Silent) => self.fail(Cause::Silent, false, now),
             Some(KeepaliveAction::Wait) | None => {}
         }
+    }
+
+    fn abort(&mut self, cause: Cause) {
+        self.end(cause);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

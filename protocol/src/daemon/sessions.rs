@@ -55,8 +55,9 @@ impl Daemon {
             return self.signal(id, Signal::Close, Reason::Policy);
         }
         let quirks = self.config.quirks;
-        let accepted =
-            crypto::accept_with(&self.config.identity, &self.daemon_id, client_ephemeral, &mut *self.entropy, quirks);
+        // A daemon that has ended takes no session.
+        let Some(identity) = &self.identity else { return };
+        let accepted = crypto::accept_with(identity, &self.daemon_id, client_ephemeral, &mut *self.entropy, quirks);
         let (accept, keys) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {

@@ -7,5 +7,6 @@ mod buffers;
 mod keepalive;
 mod negotiate;
 mod retry;
+mod secrets;
 mod states;
 mod world;

@@ -8,5 +8,6 @@ mod backoff;
 mod property;
 mod relay;
 mod resume;
+mod secrets;
 mod sessions;
 mod world;

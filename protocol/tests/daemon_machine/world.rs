@@ -32,7 +32,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn config() -> DaemonConfig {
-    DaemonConfig::new(identity(1))
+    DaemonConfig::default()
 }
 
 impl World {
@@ -41,7 +41,7 @@ impl World {
     }
 
     pub(crate) fn with_entropy(config: DaemonConfig, entropy: Box<dyn Entropy>) -> Self {
-        let bench = Bench::new(Daemon::new(config, entropy));
+        let bench = Bench::new(Daemon::new(identity(1), config, entropy));
         Self { bench, clients: BTreeMap::new(), calls: 0, seed: 0 }
     }
 

@@ -238,18 +238,20 @@ impl Daemon {
         let mut entropy = env.entropy.entropy();
         let identity = self.identity.unwrap_or_else(|| Identity::generate(&mut *entropy));
         let fingerprint = identity.public().fingerprint_with(self.quirks);
-        let mut config = DaemonConfig::new(identity);
-        config.daemon_id = self.daemon_id;
-        config.retry = self.retry;
-        config.connection = self.connection;
-        config.rpc = self.rpc;
-        config.receipts = self.receipts;
-        config.limits = self.limits;
-        config.quirks = self.quirks;
+        let mut config = DaemonConfig {
+            daemon_id: self.daemon_id,
+            retry: self.retry,
+            connection: self.connection,
+            rpc: self.rpc,
+            receipts: self.receipts,
+            limits: self.limits,
+            quirks: self.quirks,
+            ..DaemonConfig::default()
+        };
         if let Some(most) = self.max_sessions {
             config.max_sessions = most;
         }
-        let shared = Arc::new(Shared::new(Machine::new(config, env.entropy.entropy())));
+        let shared = Arc::new(Shared::new(Machine::new(identity, config, env.entropy.entropy())));
         let (lifecycle, from_the_start) = broadcast::channel(LIFECYCLE);
         let (status, _) = watch::channel(Status::Starting);
         let (finished, _) = watch::channel(false);
@@ -269,11 +271,7 @@ impl Daemon {
             status: status.clone(),
         };
         shared.with(|machine, now| machine.start(now));
-        let (driven, task) = (shared.clone(), finished.clone());
-        let run = async move {
-            drive(driven, host).await;
-            task.send_replace(true);
-        };
+        let run = drive(shared.clone(), host, finished.clone());
         tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
         // Dropping it from here on closes the machine.
         let first = Mutex::new(Some(from_the_start));

@@ -128,6 +128,12 @@ impl Host<Machine> for DaemonHost {
         }
     }
 
+    fn stopped(&mut self, cause: &Cause) {
+        for connection in lock(&self.connections).values() {
+            connection.peer.hub().stop(cause);
+        }
+    }
+
     fn report(&mut self, report: Report) {
         match report {
             Report::Online { daemon_id, first } => {

@@ -174,10 +174,16 @@ impl Server {
         }
     }
 
+    /// Whether keys, what keys come from, or a token are held; for tests.
+    #[doc(hidden)]
+    pub fn holds_secrets(&self) -> bool {
+        self.0.shared.look(Machine::holds_secrets)
+    }
+
     /// Says goodbye to every session and to the relay, and ends (DMN-16). Closing twice is fine.
     pub async fn close(&self) {
         self.0.shared.with(|machine, _| machine.close());
-        // An error would mean that the driver is gone.
+        // There is no error: the sender is ours.
         let _ = self.0.finished.subscribe().wait_for(|finished| *finished).await;
     }
 }

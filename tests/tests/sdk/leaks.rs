@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use sideband::{Connection, Context, HandlerError, OnDisconnect};
+use sideband::{
+    CloseReason, Connection, Context, HandlerError, OnDisconnect,
+    protocol::wire::{ControlCode, close},
+};
 use sideband_env::Env;
 use sideband_tests::script::{World, soon};
 
@@ -122,6 +125,65 @@ async fn dmn_16_dropping_the_last_handle_ends_a_daemon_in_every_state() {
         drop(server);
         drop(kept);
         nothing_is_left(&env, state).await;
+    }
+}
+
+/// CRY-12: keys go with the end, not with the last handle, and so does all that the driver held.
+#[tokio::test(start_paused = true)]
+async fn cry_12_client_that_is_over_holds_no_keys_while_handles_live() {
+    for fails in [false, true] {
+        let (mut world, env) = World::new(1);
+        let client = connect(&env);
+        let mut link = world.join().await;
+        client.when_ready().await.unwrap();
+        let peer: sideband::Peer = (*client).clone();
+        let held = (client.clone(), peer.clone(), client.events(), peer.subscribe(">").unwrap(), peer.messages());
+        assert!(client.holds_secrets());
+        if fails {
+            link.socket.control(ControlCode::Forbidden, None).await;
+            assert!(matches!(soon("the end", client.closed()).await, CloseReason::Fatal(_)));
+        } else {
+            client.close().await;
+        }
+        assert!(!client.holds_secrets(), "fails: {fails}");
+        nothing_is_left(&env, "a client that is over").await;
+        drop(held);
+    }
+}
+
+/// CRY-12, DMN-10: of a session with its end, of the daemon with its own, whoever holds connections and the server.
+#[tokio::test(start_paused = true)]
+async fn cry_12_daemon_that_is_over_holds_no_keys_while_handles_live() {
+    for fails in [false, true] {
+        let (mut world, env) = World::new(1);
+        let server = daemon(&env).start().unwrap();
+        let mut link = world.go_online(true).await;
+        for _ in 0..2 {
+            world.meet(&mut link).await;
+        }
+        let connections = server.connections();
+        let peers: Vec<sideband::Peer> = connections.iter().map(|connection| (**connection).clone()).collect();
+        let held = (server.clone(), server.events(), connections[0].subscribe(">").unwrap(), peers);
+        assert!(server.holds_secrets());
+        let (socket, _) = link.into_parts();
+        if fails {
+            socket.close(close::REPLACED).await;
+            let lost = sideband::Cause::SocketLost { code: Some(close::REPLACED) };
+            assert_eq!(soon("the end", server.ended()).await, lost);
+        } else {
+            server.close().await;
+        }
+        assert!(!server.holds_secrets(), "fails: {fails}");
+        assert!(connections.iter().all(|connection| connection.state().is_none()));
+        // The server's own one makes Quick Connect codes; the rest is gone.
+        soon("the tasks' end", async {
+            while tasks() > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+        assert_eq!(Arc::strong_count(&env.network), 2, "fails: {fails}");
+        drop(held);
     }
 }
 

@@ -3,6 +3,7 @@
 mod errors;
 mod handlers;
 mod leaks;
+mod stopped;
 mod support;
 mod telemetry;
 mod user_code;

@@ -290,6 +290,7 @@ pub fn cause_name(cause: &Cause) -> String {
             Cause::Overflow(_) => "overflow",
             Cause::Closed => "closed",
             Cause::HandlerFailed(_) => "handler_failed",
+            Cause::Stopped(_) => "stopped",
             Cause::Control(_) | Cause::Api { .. } | Cause::Upgrade { .. } => "named above",
         }
         .to_owned(),
