@@ -281,7 +281,9 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
     async fn wait(&mut self, deadline: Option<Instant>) -> Wake<M::Done> {
         let shared = self.shared.clone();
         if deadline.is_some_and(|at| at <= shared.timeline.now()) {
-            // A relay that always has something to read cannot keep time from passing.
+            // A relay that always has something to read cannot keep time from passing; nor does a deadline that never moves keep others
+            // from their turn.
+            tokio::task::consume_budget().await;
             return Wake::Timer;
         }
         let Self { job, socket, unsent, unsent_bytes, inbox, .. } = self;
@@ -419,3 +421,6 @@ where
 {
     Box::pin(future)
 }
+
+#[cfg(test)]
+mod tests;
