@@ -6,11 +6,14 @@ use crate::entropy::{self, Entropy};
 
 /// The delay before retry `n` (counted from 0), before jitter: `min(initial · 2ⁿ, max)`, without overflow.
 pub fn base_delay(initial: Duration, max: Duration, retry: u32) -> Duration {
-    match 1u32.checked_shl(retry) {
-        Some(factor) => initial.saturating_mul(factor).min(max),
-        None if initial.is_zero() => Duration::ZERO,
-        None => max,
+    let mut delay = initial.min(max);
+    for _ in 0..retry {
+        if delay.is_zero() || delay == max {
+            break;
+        }
+        delay = delay.saturating_mul(2).min(max);
     }
+    delay
 }
 
 /// A client's delay (CLI-04): the base × random in `[1 − jitter, 1 + jitter]`.
@@ -45,6 +48,9 @@ mod tests {
     #[test]
     fn cli_04_dmn_04_delays_without_a_bound_do_not_overflow() {
         assert_eq!(base_delay(Duration::MAX, Duration::MAX, 40), Duration::MAX);
+        assert_eq!(base_delay(Duration::from_millis(1), Duration::MAX, 40), Duration::from_millis(1 << 40));
+        assert_eq!(base_delay(Duration::from_millis(1), Duration::MAX, u32::MAX), Duration::MAX);
+        assert_eq!(base_delay(Duration::ZERO, Duration::MAX, u32::MAX), Duration::ZERO);
         assert_eq!(client_delay(Duration::MAX, 0.2, &mut Highest), Duration::MAX);
         assert_eq!(daemon_delay(Duration::MAX, Duration::MAX, &mut Highest), Duration::MAX);
         assert_eq!(client_delay(Duration::from_secs(10), f64::NAN, &mut Highest), Duration::from_secs(10));

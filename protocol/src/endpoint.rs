@@ -102,6 +102,9 @@ pub struct Keepalive {
     heard: Instant,
 }
 
+/// Shortest time between two SBRP Pings.
+pub const MIN_PING: Duration = Duration::from_millis(10);
+
 /// How often to ping, and how much silence to bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepalivePolicy {
@@ -133,7 +136,7 @@ impl Keepalive {
     ///
     /// Pings are at least 10 ms apart, whatever the policy says: none would leave time for anything else.
     pub fn new(mut policy: KeepalivePolicy, now: Instant) -> Self {
-        policy.ping_every = policy.ping_every.max(Duration::from_millis(10));
+        policy.ping_every = policy.ping_every.max(MIN_PING);
         Self { policy, next_ping: now + policy.ping_every, heard: now }
     }
 

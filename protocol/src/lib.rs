@@ -15,6 +15,7 @@
 //! | [`peer`] | what both endpoints do once keys are agreed | SBP-, RPC-, EVT- |
 //! | [`endpoint`] | how a shell drives an endpoint machine | |
 //! | [`failure`] | why attempts and sessions end, and whether to retry | CLI-05, DMN-01 |
+//! | [`policy`] | which policies cannot work | |
 //! | [`quirks`] | endpoints that are wrong on purpose, for tests | |
 //! | [`client`], [`daemon`] | the endpoint machines | CLI-, DMN- |
 //!
@@ -31,6 +32,7 @@ pub mod entropy;
 pub mod event;
 pub mod failure;
 pub mod peer;
+pub mod policy;
 pub mod quirks;
 pub mod relay;
 pub mod rpc;

@@ -38,7 +38,7 @@ use crate::{
     error::{argument, whole},
     hub::{Handler, Handlers, Hub, MethodInfo, panic_text},
     identity::{IdentityStore, MemoryStore},
-    options::handler_options,
+    options::{check_endpoint, handler_options},
     peer::{Context, Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
     service::Service,
     socket,
@@ -157,7 +157,20 @@ impl Common {
     }
 
     fn connect(self, source: Source) -> Result<Client, Error> {
+    fn check(&self) -> Result<(), Error> {
+        let config = &self.config;
+        if config.buffered_bytes == 0 {
+            return Err(argument(
+                "the buffer for calls",
+                "zero bytes: for calls that never wait set `OnDisconnect::Fail`",
+            ));
+        }
+        config.retry.check().map_err(|invalid| argument("the retry policy", invalid))?;
+        check_endpoint(&config.connection, &config.rpc, &config.limits, self.handler_timeout)
+    }
+
         let env = match self.env {
+        self.check()?;
             Some(env) => env,
             None => default_env()?,
         };
@@ -389,7 +402,7 @@ impl Account {
     /// Starts connecting, in a task of its own, and goes on until the client is closed or dropped.
     ///
     /// # Errors
-    /// The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    /// A policy or limit that cannot work. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
     pub fn connect(self) -> Result<Client, Error> {
         self.common.connect(Source::Account { daemon_id: self.daemon_id, tokens: self.tokens })
     }
@@ -411,7 +424,7 @@ impl QuickConnect {
     /// Redeems the code and connects, in a task of its own. A connection that is lost later closes the client (CLI-02).
     ///
     /// # Errors
-    /// The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    /// A policy or limit that cannot work. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
     pub fn connect(self) -> Result<Client, Error> {
         self.common.connect(Source::Code(self.code))
     }

@@ -99,6 +99,8 @@ pub use sideband_protocol::{
     client::{CloseReason, ConnectionPolicy, OnDisconnect, RetryMode, RetryPolicy, RpcPolicy, State},
     crypto::{Fingerprint, Identity, IdentityKey},
     daemon::{DaemonRetryPolicy, SessionState},
+    endpoint::KeepalivePolicy,
     failure::Cause,
     peer::SessionLimits,
+    policy::InvalidPolicy,
 };

@@ -1,4 +1,29 @@
-//! What the builders of clients and daemons have in common: handlers that are there before the first session.
+//! What the builders of clients and daemons have in common: handlers that are there before the first session, and what cannot work.
+
+use std::time::Duration;
+
+use sideband_protocol::{
+    client::{ConnectionPolicy, RpcPolicy},
+    peer::SessionLimits,
+};
+
+use crate::{Error, error::argument};
+
+/// What cannot work at either end.
+pub(crate) fn check_endpoint(
+    connection: &ConnectionPolicy,
+    rpc: &RpcPolicy,
+    limits: &SessionLimits,
+    handler_timeout: Option<Duration>,
+) -> Result<(), Error> {
+    connection.check().map_err(|invalid| argument("the connection policy", invalid))?;
+    rpc.check().map_err(|invalid| argument("the call policy", invalid))?;
+    limits.check().map_err(|invalid| argument("a session limit", invalid))?;
+    match handler_timeout {
+        Some(Duration::ZERO) => Err(argument("the handlers' time limit", "zero: no handler could answer")),
+        Some(_) | None => Ok(()),
+    }
+}
 
 /// Methods of a builder whose handlers stand at `self.$handlers`.
 macro_rules! handler_options {

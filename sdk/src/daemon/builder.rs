@@ -34,7 +34,7 @@ use crate::{
     error::argument,
     hub::{Handler, Handlers, MethodInfo},
     identity::StoreError,
-    options::handler_options,
+    options::{check_endpoint, handler_options},
     peer::{Context, check_method, erase, introspection, taken},
     service::Service,
     socket,
@@ -202,7 +202,8 @@ impl Daemon {
     /// Connects, and resolves once the relay socket stands for the first time (DMN-01). Dropping the future before that cancels (DMN-05).
     ///
     /// # Errors
-    /// What trying again cannot help: a refused key, another daemon's key, a server that is no Sideband API.
+    /// A policy, limit or id that cannot work, before anything is dialled. What trying again cannot help: a refused key, another
+    /// daemon's key, a server that is no Sideband API.
     pub async fn listen(self) -> Result<Server, Error> {
         let quirks = self.quirks;
         let server = self.start()?;
@@ -229,8 +230,9 @@ impl Daemon {
     /// the relay socket stands for the first time; [`Server::when_online`] waits for that.
     ///
     /// # Errors
-    /// The world cannot be set up.
+    /// A policy, limit or id that cannot work. The world cannot be set up.
     pub fn start(self) -> Result<Server, Error> {
+        self.check()?;
         let env = match self.env {
             Some(env) => env,
             None => default_env()?,
@@ -256,8 +258,14 @@ impl Daemon {
         let (status, _) = watch::channel(Status::Starting);
         let (finished, _) = watch::channel(false);
         let connections = Arc::new(Mutex::new(BTreeMap::new()));
-        let access =
-            Arc::new(Access { env, api: self.api, relay: self.relay, api_key: self.api_key, resume: self.resume });
+        let access = Arc::new(Access {
+            env,
+            api: self.api,
+            relay: self.relay,
+            api_key: self.api_key,
+            resume: self.resume,
+            api_timeout: self.connection.api_timeout,
+        });
         let host = DaemonHost {
             access: access.clone(),
             entropy,
@@ -276,5 +284,16 @@ impl Daemon {
         // Dropping it from here on closes the machine.
         let first = Mutex::new(Some(from_the_start));
         Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, first, status, finished })))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.daemon_id.as_deref() == Some("") {
+            return Err(argument("the daemon id", "it is empty"));
+        }
+        if self.max_sessions == Some(0) {
+            return Err(argument("the bound of sessions", "zero: no client could come"));
+        }
+        self.retry.check().map_err(|invalid| argument("the retry policy", invalid))?;
+        check_endpoint(&self.connection, &self.rpc, &self.limits, self.handler_timeout)
     }
 }

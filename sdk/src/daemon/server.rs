@@ -11,8 +11,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use sideband_env::Env;
 use sideband_protocol::{
-    SessionId, api::CreateQuickConnect, client::ConnectionPolicy, crypto::Fingerprint, daemon::Daemon as Machine,
-    event::EventName, failure::Cause, peer::CallError,
+    SessionId,
+    api::{CreateQuickConnect, MAX_TTL, MIN_TTL},
+    crypto::Fingerprint,
+    daemon::Daemon as Machine,
+    event::EventName,
+    failure::Cause,
+    peer::CallError,
 };
 use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
@@ -21,6 +26,7 @@ use super::{Connection, QuickConnectCode, ServerEvent, ServerEvents};
 use crate::{
     Error,
     api::{self, ApiUrl, Credential},
+    error::argument,
     driver::Shared,
     hub::lock,
     told::Told,
@@ -33,6 +39,8 @@ pub(super) struct Access {
     pub(super) relay: String,
     pub(super) api_key: Zeroizing<String>,
     pub(super) resume: bool,
+    /// For each API call (CLI-07).
+    pub(super) api_timeout: Duration,
 }
 
 impl Access {
@@ -151,16 +159,16 @@ impl Server {
         Ok(taken)
     }
 
-    /// Makes a Quick Connect code; `ttl` is 30 s to an hour, 5 minutes if none is given (DMN-14).
+    /// Makes a Quick Connect code; `ttl` is 30 s to an hour, in whole seconds, 5 minutes if none is given (API-03, DMN-14).
     ///
     /// # Errors
-    /// The API refused or could not be reached.
+    /// A `ttl` that is none of these. The API refused, could not be reached, or did not answer within the connection policy's time.
     pub async fn create_quick_connect(&self, ttl: Option<Duration>) -> Result<QuickConnectCode, Error> {
         let access = &self.0.access;
-        let request = CreateQuickConnect { ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+        let request = CreateQuickConnect { ttl_seconds: ttl.map(whole_seconds).transpose()? };
         let call = api::call(&access.env, &access.api, &request, access.credential());
         // CLI-07
-        let answer = tokio::time::timeout(ConnectionPolicy::default().api_timeout, call).await;
+        let answer = tokio::time::timeout(access.api_timeout, call).await;
         let made = answer.map_err(|_| Error::Failed(Cause::ApiTimeout))?.map_err(Error::Failed)?;
         Ok(QuickConnectCode { code: made.code, url: made.url, expires_at: made.expires_at })
     }
@@ -186,4 +194,13 @@ impl Server {
         // There is no error: the sender is ours.
         let _ = self.0.finished.subscribe().wait_for(|finished| *finished).await;
     }
+
+/// API-03.
+fn whole_seconds(ttl: Duration) -> Result<u64, Error> {
+    let seconds = ttl.as_secs();
+    if ttl.subsec_nanos() == 0 && (MIN_TTL..=MAX_TTL).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(argument("the code's life", format!("{ttl:?} is no whole number of seconds from {MIN_TTL} to {MAX_TTL}")))
+}
 }

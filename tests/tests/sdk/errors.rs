@@ -2,13 +2,16 @@
 
 use std::{error::Error as _, time::Duration};
 
+use serde_json::json;
 use sideband::{
-    Account, Cause, CloseReason, Daemon, Error, ErrorKind, QuickConnect,
+    Account, CallOptions, Cause, CloseReason, ConnectionPolicy, Context, Daemon, DaemonRetryPolicy, Error, ErrorKind,
+    HandlerError, KeepalivePolicy, QuickConnect, RetryPolicy, RpcPolicy, ServerEvent, SessionLimits,
     protocol::{peer::CallError, wire::ControlCode},
 };
-use sideband_tests::script::{API_URL, DAEMON, RELAY_URL, World, soon};
+use sideband_protocol::rpc::Envelope;
+use sideband_tests::script::{API_URL, DAEMON, RELAY_URL, World, grant, session, soon};
 
-use crate::support::connect;
+use crate::support::{account, connect, daemon};
 
 /// CLI-08: the API's own words, its status, and the same again as a value.
 #[tokio::test(start_paused = true)]
@@ -100,6 +103,166 @@ fn arguments_that_cannot_be_are_refused_at_once() {
     }
     for key in ["", "two words", "sbnd_dak_\n"] {
         assert!(wrong(Daemon::new(API_URL, RELAY_URL, key)).contains("the API key"), "{key:?}");
+    }
+}
+
+const NONE: Duration = Duration::ZERO;
+const MS: Duration = Duration::from_millis(1);
+
+/// Policies and limits that cannot work: one row for each, with what is said of it.
+#[tokio::test(start_paused = true)]
+async fn policies_of_a_client_that_cannot_work_are_refused_before_anything_is_dialled() {
+    let (mut world, env) = World::new(1);
+    let retry = |policy| account(&env).retry(policy);
+    let connection = |policy| account(&env).connection(policy);
+    let keepalive = |policy| connection(ConnectionPolicy { keepalive: policy, ..ConnectionPolicy::default() });
+    let rpc = |policy| account(&env).rpc(policy);
+    let limits = |limits| account(&env).session_limits(limits);
+    let (r, c, k) = (RetryPolicy::default(), ConnectionPolicy::default(), KeepalivePolicy::default());
+    let (p, l) = (RpcPolicy::default(), SessionLimits::default());
+    for (client, words) in [
+        (retry(RetryPolicy { initial: NONE, ..r.clone() }), "the retry policy is not usable: `initial` is under 1 ms"),
+        (retry(RetryPolicy { initial: MS / 2, ..r.clone() }), "`initial` is under 1 ms"),
+        (
+            retry(RetryPolicy { max: MS, ..r.clone() }),
+            "the retry policy is not usable: `max` is shorter than `initial`",
+        ),
+        (retry(RetryPolicy { jitter: -0.1, ..r.clone() }), "the retry policy is not usable: `jitter` is not in 0 to 1"),
+        (retry(RetryPolicy { jitter: 1.1, ..r.clone() }), "`jitter` is not in 0 to 1"),
+        (retry(RetryPolicy { jitter: f64::NAN, ..r }), "`jitter` is not in 0 to 1"),
+        (
+            connection(ConnectionPolicy { api_timeout: NONE, ..c }),
+            "the connection policy is not usable: `api_timeout` is zero",
+        ),
+        (connection(ConnectionPolicy { dial_timeout: NONE, ..c }), "`dial_timeout` is zero"),
+        (connection(ConnectionPolicy { handshake_timeout: NONE, ..c }), "`handshake_timeout` is zero"),
+        (
+            keepalive(KeepalivePolicy { ping_every: NONE, ..k }),
+            "the connection policy is not usable: `ping_every` is under 10 ms",
+        ),
+        (keepalive(KeepalivePolicy { ping_every: 9 * MS, ..k }), "`ping_every` is under 10 ms"),
+        (keepalive(KeepalivePolicy { silence: NONE, ..k }), "`silence` is not longer than `ping_every`"),
+        (keepalive(KeepalivePolicy { silence: k.ping_every, ..k }), "`silence` is not longer than `ping_every`"),
+        (rpc(RpcPolicy { timeout: NONE, ..p }), "the call policy is not usable: `timeout` is zero"),
+        (rpc(RpcPolicy { total: Some(NONE), ..p }), "`total` is zero"),
+        (limits(SessionLimits { waiting_frames: 0, ..l }), "a session limit is not usable: `waiting_frames` is zero"),
+        (limits(SessionLimits { waiting_bytes: 0, ..l }), "`waiting_bytes` is zero"),
+        (limits(SessionLimits { held_bytes: 0, ..l }), "`held_bytes` is zero"),
+        (limits(SessionLimits { calls: 0, ..l }), "`calls` is zero"),
+        (account(&env).handler_timeout(NONE), "the handlers' time limit is not usable: zero"),
+        (account(&env).buffered_bytes(0), "the buffer for calls is not usable: zero bytes"),
+    ] {
+        let text = wrong(client.connect());
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let code = QuickConnect::new(API_URL, "abcd-efgh-ijkl").unwrap().env(env.clone()).buffered_bytes(0);
+    assert!(wrong(code.connect()).contains("the buffer for calls"), "the other builder looks as well");
+    assert!(world.api_within(Duration::from_secs(3_600)).await.is_none(), "nothing was asked of anybody");
+}
+
+/// The same at a daemon.
+#[tokio::test(start_paused = true)]
+async fn policies_of_a_daemon_that_cannot_work_are_refused_before_anything_is_dialled() {
+    let (mut world, env) = World::new(1);
+    let retry = |policy| daemon(&env).retry(policy);
+    let r = DaemonRetryPolicy::default();
+    let no_dial = ConnectionPolicy { dial_timeout: NONE, ..ConnectionPolicy::default() };
+    let no_answer = RpcPolicy { timeout: NONE, ..RpcPolicy::default() };
+    let no_calls = SessionLimits { calls: 0, ..SessionLimits::default() };
+    for (daemon, words) in [
+        (
+            retry(DaemonRetryPolicy { initial: NONE, ..r.clone() }),
+            "the retry policy is not usable: `initial` is under 1 ms",
+        ),
+        (retry(DaemonRetryPolicy { max: MS, ..r.clone() }), "`max` is shorter than `initial`"),
+        (retry(DaemonRetryPolicy { settled: NONE, ..r }), "`settled` is zero"),
+        (daemon(&env).connection(no_dial), "the connection policy is not usable: `dial_timeout` is zero"),
+        (daemon(&env).rpc(no_answer), "the call policy is not usable: `timeout` is zero"),
+        (daemon(&env).session_limits(no_calls), "a session limit is not usable: `calls` is zero"),
+        (daemon(&env).daemon_id(""), "the daemon id is not usable: it is empty"),
+        (daemon(&env).max_sessions(0), "the bound of sessions is not usable: zero"),
+        (daemon(&env).handler_timeout(NONE), "the handlers' time limit is not usable: zero"),
+    ] {
+        let text = wrong(daemon.listen().await);
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(world.api_within(Duration::from_secs(3_600)).await.is_none(), "nothing was asked of anybody");
+}
+
+/// A limit that never comes is no mistake: everything works with the longest durations.
+#[tokio::test(start_paused = true)]
+async fn durations_without_end_overflow_nowhere() {
+    const EVER: Duration = Duration::MAX;
+    let connection = ConnectionPolicy {
+        api_timeout: EVER,
+        dial_timeout: EVER,
+        handshake_timeout: EVER,
+        keepalive: KeepalivePolicy { ping_every: EVER - MS, silence: EVER },
+    };
+    let rpc = RpcPolicy { timeout: EVER, total: Some(EVER) };
+    let (mut world, env) = World::new(1);
+    let retry = RetryPolicy { initial: MS, max: EVER, jitter: 1.0, max_retries: u32::MAX, ..RetryPolicy::default() };
+    let client = account(&env).connection(connection).rpc(rpc).retry(retry).handler_timeout(EVER);
+    let double = |n: u32, _: Context| async move { Ok::<_, HandlerError>(n * 2) };
+    let client = client.handle("m", double).unwrap().connect().unwrap();
+    for _ in 0..37 {
+        // 1 ms · 2³⁶ is two years.
+        world.api_within(EVER).await.unwrap().refuse(500);
+    }
+    world.api_within(EVER).await.unwrap().ok(grant(DAEMON, session(7)));
+    let link = world.dial_within(EVER).await.unwrap().open().await;
+    let mut link = world.agree(link).await;
+    link.introduce().await;
+    client.when_ready().await.unwrap();
+    let options = CallOptions::new().timeout(EVER).total(EVER);
+    let far = async {
+        let (_, _, cid) = link.called().await;
+        tokio::time::sleep(Duration::from_secs(365 * 86_400)).await;
+        link.answer(cid, json!(1)).await;
+    };
+    let (called, ()) = tokio::join!(client.call_with::<_, u8>("n", (), options), far);
+    assert_eq!(called.unwrap(), 1);
+    link.request("m", json!(21)).await;
+    assert!(matches!(link.envelope().await, Envelope::Result { .. }));
+    client.close().await;
+
+    let (mut world, env) = World::new(2);
+    let retry = DaemonRetryPolicy { initial: EVER, max: EVER, spread: EVER, settled: EVER, clean: EVER };
+    let server = daemon(&env).connection(connection).rpc(rpc).retry(retry).handler_timeout(EVER).start().unwrap();
+    let mut link = world.go_online(true).await;
+    let id = world.meet(&mut link).await;
+    link.is_alive_on(id).await;
+    link.into_parts().0.cut();
+    let mut events = server.events();
+    while !matches!(soon("a retry", events.next()).await.unwrap(), ServerEvent::Retrying { delay: EVER, .. }) {}
+    server.close().await;
+}
+
+/// API-03: a code's life is checked where it is given; CLI-07: the answer may take as long as the policy says.
+#[tokio::test(start_paused = true)]
+async fn api_03_cli_07_a_code_s_life_is_checked_and_its_answer_has_the_policy_s_time() {
+    let (mut world, env) = World::new(1);
+    let patient = ConnectionPolicy { api_timeout: Duration::from_secs(20), ..ConnectionPolicy::default() };
+    let server = daemon(&env).connection(patient).start().unwrap();
+    let _link = world.go_online(true).await;
+    for life in
+        [NONE, Duration::from_secs(29), Duration::from_secs(3_601), Duration::from_millis(30_500), Duration::MAX]
+    {
+        let text = wrong(server.create_quick_connect(Some(life)).await);
+        assert!(
+            text.contains("the code's life is not usable: ") && text.contains("from 30 to 3600"),
+            "{life:?}: {text}"
+        );
+    }
+    assert!(world.api_within(NONE).await.is_none(), "nothing was asked");
+    for life in [None, Some(30), Some(3_600)] {
+        let asking = server.clone();
+        let made = tokio::spawn(async move { asking.create_quick_connect(life.map(Duration::from_secs)).await });
+        let call = world.api().await;
+        assert_eq!(call.input().get("ttlSeconds").and_then(serde_json::Value::as_u64), life);
+        let since = sideband::env::Timeline::start();
+        let error = made.await.unwrap().unwrap_err();
+        assert_eq!((error.cause(), since.elapsed().as_secs()), (Some(&Cause::ApiTimeout), 20));
     }
 }
 
