@@ -1,6 +1,7 @@
 //! The client: from a builder to a handle that stays connected.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     future::Future,
     ops::Deref,
@@ -156,7 +157,6 @@ impl Common {
         })
     }
 
-    fn connect(self, source: Source) -> Result<Client, Error> {
     fn check(&self) -> Result<(), Error> {
         let config = &self.config;
         if config.buffered_bytes == 0 {
@@ -169,8 +169,9 @@ impl Common {
         check_endpoint(&config.connection, &config.rpc, &config.limits, self.handler_timeout)
     }
 
-        let env = match self.env {
+    fn connect(self, source: Source) -> Result<Client, Error> {
         self.check()?;
+        let env = match self.env {
             Some(env) => env,
             None => default_env()?,
         };
@@ -560,6 +561,9 @@ impl PeerCore for Shared<Machine> {
     fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError> {
         self.with(|machine, now| machine.send_app(subject, data, now))
     }
+    fn unsent(&self) -> BTreeSet<FrameId> {
+        self.look(|machine| machine.unsent().collect())
+    }
     fn respond(&self, cid: FrameId, answer: Answer) {
         self.with(|machine, now| machine.respond(cid, answer, now));
     }
@@ -727,6 +731,7 @@ impl Host<Machine> for ClientHost {
             Report::Disconnected(cause) => {
                 tracing::info!(target: "sideband::client", %cause, "disconnected");
                 self.hub.end_requests();
+                self.peer.lose_receipts();
                 self.tell(Lifecycle::Disconnected(cause));
             }
             Report::Retrying { retry, delay, cause } => {

@@ -47,10 +47,18 @@ pub enum Error {
     /// A call, event or message failed: a peer error with a code.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The params, result or data do not fit their type.
+    /// What the caller gave cannot become JSON; nothing was sent.
+    #[error("{what} cannot become JSON: {reason}")]
+    Encode {
+        /// What was given: `the params`, `the event's data`.
+        what: &'static str,
+        /// What cannot.
+        reason: String,
+    },
+    /// What the other side sent does not fit the type that the caller asked for.
     #[error("{what} does not fit its type: {reason}")]
-    Json {
-        /// What the caller gave (`params`, `the event's data`), or what came (`result`, `data`).
+    Decode {
+        /// What came: `the result`, `the event's data`.
         what: &'static str,
         /// What does not fit, and where.
         reason: String,
@@ -67,14 +75,8 @@ impl Error {
     /// Who is at fault.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Argument { .. } | Self::Setup(_) => ErrorKind::Misuse,
-            Self::Json { what, .. } => {
-                if *what == "result" || *what == "data" {
-                    ErrorKind::Peer
-                } else {
-                    ErrorKind::Misuse
-                }
-            }
+            Self::Argument { .. } | Self::Setup(_) | Self::Encode { .. } => ErrorKind::Misuse,
+            Self::Decode { .. } => ErrorKind::Peer,
             Self::Call(error) => match error {
                 CallError::PeerClosed | CallError::Cancelled => ErrorKind::Closed,
                 CallError::NotConnected | CallError::SessionPaused | CallError::Timeout => ErrorKind::Network,
@@ -106,7 +108,20 @@ impl Error {
             }
             // What it drove is over; a user's calls meet it besides who waits for its end.
             Self::Failed(Cause::Stopped(_)) => Some("peer_closed"),
-            Self::Argument { .. } | Self::Setup(_) | Self::Json { .. } | Self::Failed(_) => None,
+            Self::Argument { .. } | Self::Setup(_) | Self::Encode { .. } | Self::Decode { .. } | Self::Failed(_) => {
+                None
+            }
+        }
+    }
+
+    /// How a call ended, for those who count calls.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Encode { .. } => "encode",
+            Self::Decode { .. } => "decode",
+            Self::Call(_) | Self::Argument { .. } | Self::Setup(_) | Self::Closed(_) | Self::Failed(_) => {
+                self.code().unwrap_or("failed")
+            }
         }
     }
 
@@ -135,7 +150,8 @@ impl Error {
             Self::Closed(CloseReason::ByUser)
             | Self::Argument { .. }
             | Self::Setup(_)
-            | Self::Json { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
             | Self::Call(_) => None,
         }
     }
@@ -168,7 +184,8 @@ impl Error {
             Self::Closed(CloseReason::CodeUsed(_) | CloseReason::ByUser)
             | Self::Argument { .. }
             | Self::Setup(_)
-            | Self::Json { .. } => false,
+            | Self::Encode { .. }
+            | Self::Decode { .. } => false,
         }
     }
 }

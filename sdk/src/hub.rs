@@ -1,8 +1,7 @@
 //! What one peer's handles share: calls that wait, subscriptions, handlers and their tasks.
 
 use std::{
-    any::Any,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     panic::AssertUnwindSafe,
     sync::{
@@ -51,6 +50,9 @@ pub(crate) struct Ended {
     pub(crate) outcome: Result<Option<Bytes>, CallError>,
     pub(crate) waited: bool,
 }
+
+/// What came of a message that asked to be confirmed.
+pub(crate) type Receipt = Result<(), CallError>;
 
 pub(crate) type Handler = Arc<dyn Fn(Option<Bytes>, Context) -> BoxFuture<'static, Answer> + Send + Sync>;
 
@@ -146,7 +148,7 @@ struct Subscription {
 #[derive(Default)]
 pub(crate) struct Hub {
     calls: Mutex<BTreeMap<CallId, oneshot::Sender<Ended>>>,
-    acks: Mutex<BTreeMap<FrameId, oneshot::Sender<()>>>,
+    acks: Mutex<BTreeMap<FrameId, oneshot::Sender<Receipt>>>,
     // The session bounds what waits here (DMN-07): items are released when they are taken.
     subscriptions: Mutex<Vec<Subscription>>,
     messages: Mutex<Vec<mpsc::UnboundedSender<AppItem>>>,
@@ -212,12 +214,26 @@ impl Hub {
     pub(crate) fn confirm(
         &self,
         send: impl FnOnce() -> Result<FrameId, CallError>,
-    ) -> Result<(FrameId, oneshot::Receiver<()>), CallError> {
+    ) -> Result<(FrameId, oneshot::Receiver<Receipt>), CallError> {
         let mut acks = lock(&self.acks);
         let id = send()?;
         let (sender, receiver) = oneshot::channel();
         acks.insert(id, sender);
         Ok((id, receiver))
+    }
+
+    /// The session is lost: nothing confirms what was sent in it any more. The lock is held so that what is sent just now is told
+    /// from what was.
+    pub(crate) fn lose_receipts(&self, unsent: impl FnOnce() -> BTreeSet<FrameId>) {
+        let mut acks = lock(&self.acks);
+        if acks.is_empty() {
+            return;
+        }
+        let unsent = unsent();
+        for (_, lost) in acks.extract_if(.., |id, _| !unsent.contains(id)) {
+            // Whoever waited may have given up just now.
+            let _ = lost.send(Err(CallError::NotConnected));
+        }
     }
 
     pub(crate) fn forget_receipt(&self, id: FrameId) {
@@ -357,7 +373,7 @@ impl Hub {
                 let waiting = lock(&self.acks).remove(&id);
                 if let Some(waiting) = waiting {
                     // Whoever waited may have given up just now.
-                    let _ = waiting.send(());
+                    let _ = waiting.send(Ok(()));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The other end of a session: calls, events, messages and handlers, the same on both sides.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,6 +20,7 @@ use crate::{
     error::argument,
     hub::{AppItem, Ended, EventItem, Handler, Hub, MethodInfo, next_call},
     service::Service,
+    telemetry::CallCount,
 };
 
 /// What a peer asks of the machine behind it.
@@ -28,6 +29,8 @@ pub(crate) trait PeerCore: Send + Sync {
     fn cancel(&self, call: CallId);
     fn emit(&self, name: &EventName, data: Option<Bytes>) -> Result<(), CallError>;
     fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError>;
+    /// Raw messages that are not sent yet: they outlive the session that is lost.
+    fn unsent(&self) -> BTreeSet<FrameId>;
     fn respond(&self, cid: FrameId, answer: Answer);
     fn release(&self, size: usize);
     /// The policy's total time of a call (RPC-05).
@@ -107,13 +110,13 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-fn to_json(what: &'static str, value: &impl Serialize) -> Result<Option<Bytes>, Error> {
-    let json = serde_json::to_vec(value).map_err(|e| Error::Json { what, reason: e.to_string() })?;
-    Ok(Some(json.into()))
+pub(crate) fn to_json(what: &'static str, value: &impl Serialize) -> Result<Bytes, Error> {
+    let json = serde_json::to_vec(value).map_err(|e| Error::Encode { what, reason: e.to_string() })?;
+    Ok(json.into())
 }
 
 fn from_json<T: DeserializeOwned>(what: &'static str, json: Option<&Bytes>) -> Result<T, Error> {
-    decode(json.map(|json| &json[..])).map_err(|reason| Error::Json { what, reason })
+    decode(json.map(|json| &json[..])).map_err(|reason| Error::Decode { what, reason })
 }
 
 /// Reads JSON and names the member that does not fit. An absent value reads as null, so that `()` and `Option` fit it.
@@ -163,16 +166,36 @@ impl Peer {
         params: P,
         options: CallOptions,
     ) -> Result<(R, CallInfo), Error> {
-        let params = to_json("params", &params)?;
-        let limits = self.writable_within(options.limits).await?;
+        self.call_json(method, to_json("the params", &params), options).await
+    }
+
+    /// A call whose params are JSON already, or no JSON.
+    pub(crate) async fn call_json<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: Result<Bytes, Error>,
+        options: CallOptions,
+    ) -> Result<(R, CallInfo), Error> {
+        let count = CallCount::begun();
+        let answered = async {
+            let (json, info) = self.ask(method, params?, options.limits).await?;
+            Ok((from_json("the result", json.as_ref())?, info))
+        };
+        let answered = answered.await;
+        count.ended(&answered);
+        answered
+    }
+
+    async fn ask(&self, method: &str, params: Bytes, limits: CallLimits) -> Result<(Option<Bytes>, CallInfo), Error> {
+        let limits = self.writable_within(limits).await?;
         let call = next_call();
         let end = self.hub.expect(call);
         let mut guard = CancelOnDrop { peer: self, call, armed: true };
         let failure = |error| self.hub.failure(error);
-        self.core.call(call, method, params, limits).map_err(failure)?;
+        self.core.call(call, method, Some(params), limits).map_err(failure)?;
         let Ended { outcome, waited } = end.await.map_err(|_| failure(CallError::PeerClosed))?;
         guard.armed = false;
-        Ok((from_json("result", outcome.map_err(failure)?.as_ref())?, CallInfo { waited }))
+        Ok((outcome.map_err(failure)?, CallInfo { waited }))
     }
 
     /// Waits until the socket takes more, which counts for the total time (RPC-05): the limits with what is left of it.
@@ -200,7 +223,7 @@ impl Peer {
         };
         let data = to_json("the event's data", &data)?;
         self.core.writable().await;
-        self.core.emit(&name, data).map_err(|error| self.hub.failure(error))
+        self.core.emit(&name, Some(data)).map_err(|error| self.hub.failure(error))
     }
 
     /// Sends raw bytes on an `app/…` subject.
@@ -217,7 +240,8 @@ impl Peer {
     /// receipts; put a time limit around it. Dropping the future forgets the receipt, not the message.
     ///
     /// # Errors
-    /// As [`send`](Self::send); `peer_closed` if the peer closes first.
+    /// As [`send`](Self::send); `not_connected` if the session in which it was sent is lost first, so that nobody knows whether it
+    /// arrived; `peer_closed` if the peer closes first.
     pub async fn send_confirmed(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         struct Forget<'a>(&'a Hub, FrameId);
         impl Drop for Forget<'_> {
@@ -229,7 +253,7 @@ impl Peer {
         let failure = |error| self.hub.failure(error);
         let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into())).map_err(failure)?;
         let _forget = Forget(&self.hub, id);
-        receipt.await.map_err(|_| failure(CallError::PeerClosed))
+        receipt.await.unwrap_or(Err(CallError::PeerClosed)).map_err(failure)
     }
 
     /// Subscribes to the events of the other side whose names match (`*` one segment, `>` the rest). Survives reconnects.
@@ -321,6 +345,11 @@ impl Peer {
             self.add(method, handler.0)?;
         }
         Ok(())
+    }
+
+    /// The session is lost: what was sent in it is confirmed no more.
+    pub(crate) fn lose_receipts(&self) {
+        self.hub.lose_receipts(|| self.core.unsent());
     }
 
     pub(crate) fn respond(&self, cid: FrameId, answer: Answer) {
@@ -467,7 +496,7 @@ impl Event {
     /// # Errors
     /// The data do not fit the type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        from_json("data", self.data.as_ref())
+        from_json("the event's data", self.data.as_ref())
     }
 
     /// The data's JSON text.

@@ -8,7 +8,7 @@
 //! | `sideband_reconnects_total` | `role` | attempts that followed a lost connection or a failed attempt |
 //! | `sideband_resumes_total` | `role` | sessions that went on after a pause |
 //! | `sideband_paused_seconds_total` | `role` | seconds that a client's session was paused |
-//! | `sideband_calls_total` | `outcome` | calls of this side: `ok`, or the peer error code |
+//! | `sideband_calls_total` | `outcome` | calls of this side, each once: `ok`, the peer error code, `rpc_cancelled` if dropped, `encode` or `decode` if params or result do not fit |
 //! | `sideband_requests_total` | | calls of the other side |
 //! | `sideband_sent_bytes_total`, `sideband_received_bytes_total` | | bytes of binary messages |
 //! | `sideband_refused_frames_total` | | messages that no peer may send: malformed, replayed, forged |
@@ -34,7 +34,9 @@
 //! No token, key, code or payload is in any of them.
 
 use metrics::counter;
-use sideband_protocol::peer::{CallError, Delivery};
+use sideband_protocol::peer::Delivery;
+
+use crate::Error;
 
 /// Which endpoint counts.
 #[derive(Clone, Copy)]
@@ -75,12 +77,29 @@ pub(crate) fn paused(role: Role, seconds: u64) {
 
 pub(crate) fn delivery(delivery: &Delivery) {
     match delivery {
-        Delivery::CallEnded { outcome, .. } => {
-            let outcome = outcome.as_ref().map_or_else(CallError::code, |_| "ok");
-            counter!("sideband_calls_total", "outcome" => outcome).increment(1);
-        }
         Delivery::Request { .. } => counter!("sideband_requests_total").increment(1),
-        Delivery::Event { .. } | Delivery::App { .. } | Delivery::Ack(_) => {}
+        // Calls are counted where they are made: not all of them come as far as a delivery.
+        Delivery::CallEnded { .. } | Delivery::Event { .. } | Delivery::App { .. } | Delivery::Ack(_) => {}
+    }
+}
+
+/// Counts one call when it ends, whichever way.
+pub(crate) struct CallCount(&'static str);
+
+impl CallCount {
+    /// A call that is dropped unless it comes to [an end](Self::ended).
+    pub(crate) const fn begun() -> Self {
+        Self("rpc_cancelled")
+    }
+
+    pub(crate) fn ended<T>(mut self, result: &Result<T, Error>) {
+        self.0 = result.as_ref().map_or_else(Error::outcome, |_| "ok");
+    }
+}
+
+impl Drop for CallCount {
+    fn drop(&mut self) {
+        counter!("sideband_calls_total", "outcome" => self.0).increment(1);
     }
 }
 

@@ -171,6 +171,14 @@ impl Client {
         Ok(id)
     }
 
+    /// The raw messages that wait for a session.
+    pub fn unsent(&self) -> impl Iterator<Item = FrameId> + '_ {
+        self.waiting.iter().filter_map(|item| match item {
+            Waiting::App { id, .. } => Some(*id),
+            Waiting::Call { .. } => None,
+        })
+    }
+
     /// Answers a request of the daemon; one of a session that is over is dropped.
     pub fn respond(&mut self, cid: FrameId, answer: Answer, now: Instant) {
         if let Some(session) = &mut self.session {

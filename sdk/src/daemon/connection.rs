@@ -1,6 +1,6 @@
 //! One session of a daemon.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sideband_env::BoxFuture;
@@ -89,6 +89,10 @@ impl PeerCore for SessionCore {
     }
     fn send_app(&self, subject: &str, data: Bytes) -> Result<FrameId, CallError> {
         self.shared.with(|machine, _| machine.send_app(self.session, subject, &data))
+    }
+    fn unsent(&self) -> BTreeSet<FrameId> {
+        // A daemon's messages do not wait for a session (CLI-09).
+        BTreeSet::new()
     }
     fn respond(&self, cid: FrameId, answer: Answer) {
         self.shared.with(|machine, _| machine.respond(self.session, cid, answer));

@@ -95,10 +95,13 @@ impl DaemonHost {
         self.tell(ServerEvent::Opened(session));
     }
 
-    fn closed(&self, session: SessionId) {
+    fn closed(&self, session: SessionId, cause: &Cause) {
         let connection = lock(&self.connections).remove(&session);
         if let Some(connection) = connection {
             connection.end.send_replace(true);
+            if *cause != Cause::Closed {
+                connection.peer.lose_receipts();
+            }
             connection.peer.hub().end();
         }
     }
@@ -162,7 +165,7 @@ impl Host<Machine> for DaemonHost {
             }
             Report::Closed { session, cause } => {
                 tracing::info!(target: "sideband::daemon", %session, %cause, "session closed");
-                self.closed(session);
+                self.closed(session, &cause);
                 self.tell(ServerEvent::Closed { session, cause });
             }
             Report::Refused { session, cause } => {
@@ -180,7 +183,7 @@ impl Host<Machine> for DaemonHost {
             Report::Ended(cause) => {
                 tracing::info!(target: "sideband::daemon", %cause, "ended");
                 for session in lock(&self.connections).keys().copied().collect::<Vec<_>>() {
-                    self.closed(session);
+                    self.closed(session, &cause);
                 }
                 self.tell(ServerEvent::Ended(cause.clone()));
                 self.status.send_replace(Status::Ended(cause));

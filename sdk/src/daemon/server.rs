@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde::Serialize;
 use sideband_env::Env;
 use sideband_protocol::{
@@ -26,9 +25,10 @@ use super::{Connection, QuickConnectCode, ServerEvent, ServerEvents};
 use crate::{
     Error,
     api::{self, ApiUrl, Credential},
-    error::argument,
     driver::Shared,
+    error::argument,
     hub::lock,
+    peer::to_json,
     told::Told,
 };
 
@@ -143,9 +143,7 @@ impl Server {
     /// A bad name, data that do not become JSON, or too large for one frame.
     pub async fn broadcast<D: Serialize>(&self, name: &str, data: D) -> Result<usize, Error> {
         let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
-        let data =
-            serde_json::to_vec(&data).map_err(|e| Error::Json { what: "the event's data", reason: e.to_string() })?;
-        let data = Bytes::from(data);
+        let data = to_json("the event's data", &data)?;
         self.0.shared.writable().await;
         let mut taken = 0;
         for connection in self.connections() {
@@ -194,6 +192,7 @@ impl Server {
         // There is no error: the sender is ours.
         let _ = self.0.finished.subscribe().wait_for(|finished| *finished).await;
     }
+}
 
 /// API-03.
 fn whole_seconds(ttl: Duration) -> Result<u64, Error> {
@@ -202,5 +201,4 @@ fn whole_seconds(ttl: Duration) -> Result<u64, Error> {
         return Ok(seconds);
     }
     Err(argument("the code's life", format!("{ttl:?} is no whole number of seconds from {MIN_TTL} to {MAX_TTL}")))
-}
 }

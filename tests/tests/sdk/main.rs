@@ -3,6 +3,7 @@
 mod errors;
 mod handlers;
 mod leaks;
+mod receipts;
 mod stopped;
 mod support;
 mod telemetry;

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde_json::json;
-use sideband::{Context, HandlerError, State, protocol::wire::ControlCode};
+use sideband::{Client, Context, HandlerError, OnDisconnect, State, protocol::wire::ControlCode};
 use sideband_tests::script::{World, soon};
 
-use crate::support::{connect, daemon};
+use crate::support::{account, connect, daemon};
 
 /// Counters by name and labels, but for bytes.
 fn counters(snapshotter: &Snapshotter) -> BTreeMap<String, u64> {
@@ -76,6 +76,57 @@ async fn counters_of_a_client_s_life() {
         ("sideband_sessions_total{role=client}", 1),
     ];
     assert_eq!(found, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+/// Every call is counted once, with how it ended: also one that fails before it is sent, and one that is dropped.
+#[tokio::test(start_paused = true)]
+async fn every_call_is_counted_once_with_its_outcome() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let (mut world, env) = World::new(1);
+    let client = account(&env).on_disconnect(OnDisconnect::Fail).connect().unwrap();
+    // The snapshotter takes what it shows: each step is counted for itself.
+    let counts = |outcome: &str| {
+        let mut found = counters(&snapshotter);
+        found.retain(|name, count| name.contains("calls") && *count > 0);
+        assert_eq!(found, BTreeMap::from([(format!("sideband_calls_total{{outcome={outcome}}}"), 1)]));
+    };
+    let never = async |client: &Client, outcome: &str| {
+        assert_eq!(client.call::<_, ()>("n", ()).await.unwrap_err().code(), Some(outcome));
+    };
+    never(&client, "not_connected").await;
+    counts("not_connected");
+    let mut link = world.join().await;
+    client.when_ready().await.unwrap();
+    assert_eq!(client.call::<_, ()>("n", "x".repeat(70_000)).await.unwrap_err().code(), Some("message_too_large"));
+    counts("message_too_large");
+    client.call::<_, ()>("n", BTreeMap::from([((1, 2), 3)])).await.unwrap_err();
+    counts("encode");
+    let mut answered = async |result: serde_json::Value| {
+        let answer = async {
+            let (_, _, cid) = link.called().await;
+            link.answer(cid, result).await;
+        };
+        tokio::join!(client.call::<_, u8>("n", ()), answer).0
+    };
+    answered(json!(1)).await.unwrap();
+    counts("ok");
+    answered(json!("one")).await.unwrap_err();
+    counts("decode");
+    assert!(tokio::time::timeout(Duration::from_secs(1), client.call::<_, ()>("n", ())).await.is_err());
+    counts("rpc_cancelled");
+    // Never polled, never made.
+    drop(client.call::<_, ()>("n", ()));
+    let id = link.session();
+    let mut states = client.state();
+    link.socket.control(ControlCode::SessionPaused, Some(id)).await;
+    soon("paused", states.wait_for(|state| *state == State::Paused)).await.unwrap();
+    never(&client, "session_paused").await;
+    counts("session_paused");
+    client.close().await;
+    never(&client, "peer_closed").await;
+    counts("peer_closed");
 }
 
 /// The same at a daemon, whose sessions resume with its socket.
