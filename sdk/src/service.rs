@@ -30,20 +30,37 @@
 //! # let daemon = sideband::Daemon::new("http://127.0.0.1:1", "ws://127.0.0.1:1", "sbnd_dak_x")?;
 //! // On the daemon:
 //! let daemon = daemon.serve(CalculatorClient::handlers(Mine))?;
-//! // On the client; params travel as one object, `{"a":1,"b":2}`:
-//! let sum = CalculatorClient::new(&client).add(1, 2).await?;
+//! // On the client:
+//! let calculator = CalculatorClient::new(&client);
+//! let sum = calculator.add(1, 2).await?;
+//! // With a time limit of its own, and told whether it waited for a connection:
+//! let (sum, info) = calculator.add(1, 2).timeout(Duration::from_secs(60)).with_info().await?;
 //! # Ok(()) }
+//! # use std::time::Duration;
 //! ```
 //!
-//! A service is nothing but methods by name: `client.call("add", …)` reaches the same handler.
+//! A service is nothing but methods by name: `client.call("add", …)` reaches the same handler. Params travel as one object,
+//! `{"a":1,"b":2}`. A method that needs none takes `null`, absent params and `{}` alike.
 
-use crate::hub;
+use std::{fmt, future::IntoFuture, iter, marker::PhantomData, time::Duration};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, value::MapDeserializer},
+};
+use sideband_env::BoxFuture;
+
+use crate::{
+    Error, hub,
+    peer::{CallInfo, CallOptions, Peer, to_json},
+};
 
 /// A handler whose types are checked and gone.
 pub struct Handler(pub(crate) hub::Handler);
 
-impl std::fmt::Debug for Handler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handler")
     }
 }
@@ -74,10 +91,89 @@ impl Service for Vec<(&'static str, Handler)> {
     }
 }
 
+/// A call of a typed client, made when it is awaited. Dropping the future cancels the call.
+#[must_use = "a call is made when it is awaited"]
+pub struct Call<R> {
+    peer: Peer,
+    method: &'static str,
+    params: Result<Bytes, Error>,
+    options: CallOptions,
+    result: PhantomData<fn() -> R>,
+}
+
+impl<R> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.method).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<R: DeserializeOwned> Call<R> {
+    #[doc(hidden)]
+    pub fn new(peer: &Peer, method: &'static str, params: &impl Serialize) -> Self {
+        let params = to_json("the params", params);
+        Self { peer: peer.clone(), method, params, options: CallOptions::new(), result: PhantomData }
+    }
+
+    /// As [`CallOptions::timeout`].
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.options = self.options.timeout(timeout);
+        self
+    }
+
+    /// As [`CallOptions::total`].
+    pub const fn total(mut self, total: Duration) -> Self {
+        self.options = self.options.total(total);
+        self
+    }
+
+    /// Makes the call, and tells besides whether it waited for a connection.
+    ///
+    /// # Errors
+    /// As [`Peer::call`].
+    pub async fn with_info(self) -> Result<(R, CallInfo), Error> {
+        self.peer.call_json(self.method, self.params, self.options).await
+    }
+}
+
+impl<R: DeserializeOwned + 'static> IntoFuture for Call<R> {
+    type Output = Result<R, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { Ok(self.with_info().await?.0) })
+    }
+}
+
+/// Named params, where none at all are as good as an object without members.
+struct Named<P>(P);
+
+impl<'de, P: Deserialize<'de>> Deserialize<'de> for Named<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if let Some(params) = Option::<P>::deserialize(deserializer)? {
+            return Ok(Self(params));
+        }
+        let empty = MapDeserializer::<_, D::Error>::new(iter::empty::<((), ())>());
+        P::deserialize(empty).map(Self)
+    }
+}
+
 /// What [`service!`](macro@crate::service) needs and users of it need not depend on.
 #[doc(hidden)]
 pub mod private {
     pub use serde;
+
+    use super::{Handler, Named};
+
+    /// A handler from a function of named params.
+    pub fn handler<P, R, F, Fut>(handler: F) -> Handler
+    where
+        P: serde::de::DeserializeOwned + Send + 'static,
+        R: serde::Serialize,
+        F: Fn(P, crate::Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, crate::HandlerError>> + Send + 'static,
+    {
+        Handler::new(move |Named(params): Named<P>, context| handler(params, context))
+    }
 }
 
 /// Describes a typed service: a trait for who answers, a client for who calls. See the [module](mod@crate::service).
@@ -120,10 +216,12 @@ macro_rules! service {
                 let service = ::std::sync::Arc::new(service);
                 ::std::vec![$({
                     let service = service.clone();
-                    #[derive($crate::service::private::serde::Deserialize)]
-                    #[serde(crate = "sideband::service::private::serde")]
+                    // Serde takes its own path as text, in which no `$crate` is read: a name in scope is what works in any crate.
+                    use $crate::service::private::serde as sideband_serde;
+                    #[derive(sideband_serde::Deserialize)]
+                    #[serde(crate = "sideband_serde")]
                     struct Params { $($param: $type,)* }
-                    ($name, $crate::service::Handler::new(move |Params { $($param),* }: Params, context| {
+                    ($name, $crate::service::private::handler(move |Params { $($param),* }: Params, context| {
                         let service = service.clone();
                         async move { $service::$method(&*service, $($param,)* context).await }
                     }))
@@ -133,13 +231,13 @@ macro_rules! service {
             $(
                 $(#[$method_meta])*
                 ///
-                /// # Errors
-                /// As [`Peer::call`](sideband::Peer::call).
-                $vis async fn $method(&self, $($param: $type),*) -> ::std::result::Result<$result, $crate::Error> {
-                    #[derive($crate::service::private::serde::Serialize)]
-                    #[serde(crate = "sideband::service::private::serde")]
+                /// Made when it is awaited; fails as `Peer::call` does.
+                $vis fn $method(&self, $($param: $type),*) -> $crate::service::Call<$result> {
+                    use $crate::service::private::serde as sideband_serde;
+                    #[derive(sideband_serde::Serialize)]
+                    #[serde(crate = "sideband_serde")]
                     struct Params { $($param: $type,)* }
-                    self.0.call($name, Params { $($param),* }).await
+                    $crate::service::Call::new(&self.0, $name, &Params { $($param),* })
                 }
             )*
         }

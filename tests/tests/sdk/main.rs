@@ -7,4 +7,5 @@ mod receipts;
 mod stopped;
 mod support;
 mod telemetry;
+mod typed;
 mod user_code;
