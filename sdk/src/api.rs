@@ -76,9 +76,22 @@ pub(crate) async fn call<R: Request>(
     decode_answer::<R>(answer.status.as_u16(), wait, &answer.body, env.clock.unix_seconds()).map_err(
         |error| match error {
             AnswerError::Refused(ApiError { status, code, message, retry_after }) => {
-                Cause::Api { status, code, message, retry_after }
+                hide(Cause::Api { status, code, message, retry_after }, credential.bearer.unwrap_or_default())
             }
             AnswerError::Unreadable(reason) => Cause::ApiUnreadable(reason.to_owned()),
         },
     )
+}
+
+/// What the API says of a refusal, without a secret that it was sent: it may quote what it does not like, and causes are logged.
+pub(crate) fn hide(mut cause: Cause, secret: &str) -> Cause {
+    if let Cause::Api { code, message, .. } = &mut cause {
+        (*code, *message) = (without(code, secret), without(message, secret));
+    }
+    cause
+}
+
+/// Another side's words, without a secret.
+pub(crate) fn without(words: &str, secret: &str) -> String {
+    if secret.is_empty() { words.to_owned() } else { words.replace(secret, "…") }
 }

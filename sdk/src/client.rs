@@ -37,7 +37,7 @@ use crate::{
     api::{self, ApiUrl, Credential},
     driver::{Host, JobFuture, Shared, boxed, drive},
     error::{argument, whole},
-    hub::{Handler, Handlers, Hub, MethodInfo, panic_text},
+    hub::{Handler, Handlers, Hub, MethodInfo},
     identity::{IdentityStore, MemoryStore},
     options::{check_endpoint, handler_options},
     peer::{Context, Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
@@ -176,6 +176,7 @@ impl Common {
             None => default_env()?,
         };
         let quirks = self.config.quirks;
+        telemetry::started(Role::Client, quirks);
         let shared = Arc::new(Shared::new(Machine::new(self.config, env.entropy.entropy())));
         let hub = Arc::new(Hub::new(Some(self.handlers), self.handler_timeout, quirks));
         let peer = Peer::new(shared.clone(), hub.clone());
@@ -661,6 +662,7 @@ impl Host<Machine> for ClientHost {
                 let request = RedeemQuickConnect { code: code.to_string() };
                 boxed(async move {
                     let result = api::call(&env, &api, &request, Credential::default()).await;
+                    let result = result.map_err(|cause| api::hide(cause, &request.code));
                     let grant = |redeemed: sideband_protocol::api::Redeemed| SessionGrant {
                         relay_url: redeemed.relay_url,
                         token: redeemed.token,
@@ -764,7 +766,8 @@ impl Host<Machine> for ClientHost {
 async fn guarded<T>(user: impl Future<Output = Result<T, TokenError>>) -> Result<T, String> {
     match AssertUnwindSafe(user).catch_unwind().await {
         Ok(result) => result.map_err(|error| whole(&*error)),
-        Err(panic) => Err(format!("it panicked: {}", panic_text(&*panic))),
+        // What it said is the panic hook's to tell: it may hold anything, and causes are logged.
+        Err(_) => Err("it panicked".to_owned()),
     }
 }
 

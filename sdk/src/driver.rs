@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::{hub::panic_text, socket::Socket, telemetry};
+use crate::{socket::Socket, telemetry};
 
 /// Messages that are taken from the socket before anything else gets its turn.
 const BUDGET: usize = 64;
@@ -181,8 +181,8 @@ where
         closers: JoinSet::new(),
     };
     async move {
-        if let Err(panic) = AssertUnwindSafe(driver.run()).catch_unwind().await {
-            tracing::error!(target: "sideband::driver", panic = panic_text(&*panic), "the driver panicked");
+        if AssertUnwindSafe(driver.run()).catch_unwind().await.is_err() {
+            tracing::error!(target: "sideband::driver", "the driver panicked");
             driver.stop(PANICKED);
         }
         let mut closers = std::mem::take(&mut driver.closers);

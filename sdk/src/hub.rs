@@ -396,7 +396,7 @@ impl Hub {
             let code = if unknown { rpc::code::APPLICATION } else { rpc::code::UNSUPPORTED_METHOD };
             return peer.respond(cid, Answer::Error { code, message, data: None });
         };
-        let (peer, quirks, turn) = (peer.clone(), self.quirks, self.turn.clone());
+        let (peer, quirks, turn, name) = (peer.clone(), self.quirks, self.turn.clone(), method.to_owned());
         let limit = self.handler_timeout.filter(|_| !quirks.has(Quirk::ForgetsHandlerLimit));
         let span = tracing::info_span!(target: "sideband::rpc", "request", method);
         // RPC-06: each in a task of its own.
@@ -410,9 +410,9 @@ impl Hub {
             let failed = |code, message| Answer::Error { code, message, data: None };
             let answer = match ended {
                 Ok(Ok(answer)) => checked(answer, quirks),
-                Ok(Err(panic)) => {
-                    // What it said stays here: it was not meant for the other side.
-                    tracing::error!(target: "sideband::rpc", panic = panic_text(&*panic), "a handler panicked");
+                Ok(Err(_)) => {
+                    // What it said is the panic hook's to tell: it may hold params, and the other side must not see it either.
+                    tracing::error!(target: "sideband::rpc", method = name, "a handler panicked");
                     failed(rpc::code::APPLICATION, "the handler panicked".to_owned())
                 }
                 Err(limit) => failed(rpc::code::TIMEOUT, format!("the handler took longer than {limit:?}")),
@@ -437,12 +437,4 @@ fn checked(answer: Answer, quirks: Quirks) -> Answer {
         },
         result @ Answer::Result(_) => result,
     }
-}
-
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }

@@ -29,12 +29,17 @@
 //! | `online`, `offline`, `ended` | `sideband::daemon` | info | `daemon_id`, `first`, `cause` |
 //! | `session opened`, `session closed`, `session refused` | `sideband::daemon` | info | `session`, `cause` |
 //! | `a connection handler failed` | `sideband::daemon` | error | `session`, `error` |
-//! | `a handler panicked`, `an event handler panicked` | `sideband::rpc` | error | `panic`, `event` |
+//! | `a handler panicked`, `an event handler panicked` | `sideband::rpc` | error | `method`, `event` |
+//! | `the driver panicked` | `sideband::driver` | error | |
+//! | `the endpoint is wrong on purpose` | `sideband::quirks` | error | `role`, `quirks` |
 //!
-//! No token, key, code or payload is in any of them.
+//! No token, key, code or payload is in any of them, nor in what the libraries below log at any level, whatever a relay or an API
+//! quotes of what it was sent. What a panic said is not told: the program's panic hook sees it. `cause`, `reason` and `error` hold
+//! others' words: what a relay, an API or the other side gives as its reason, and what errors of the program's own token sources,
+//! stores and connection handlers say.
 
 use metrics::counter;
-use sideband_protocol::peer::Delivery;
+use sideband_protocol::{peer::Delivery, quirks::Quirks};
 
 use crate::Error;
 
@@ -51,6 +56,13 @@ impl Role {
             Self::Client => "client",
             Self::Daemon => "daemon",
         }
+    }
+}
+
+/// Tests break rules to show that they see it; in production that must not go unseen.
+pub(crate) fn started(role: Role, quirks: Quirks) {
+    if quirks != Quirks::NONE {
+        tracing::error!(target: "sideband::quirks", role = role.name(), ?quirks, "the endpoint is wrong on purpose");
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
     peer::{Context, check_method, erase, introspection, taken},
     service::Service,
     socket,
+    telemetry::{self, Role},
 };
 
 /// Events in a daemon's life that a slow reader may be behind by.
@@ -278,6 +279,7 @@ impl Daemon {
             lifecycle: lifecycle.clone(),
             status: status.clone(),
         };
+        telemetry::started(Role::Daemon, self.quirks);
         shared.with(|machine, now| machine.start(now));
         let run = drive(shared.clone(), host, finished.clone());
         tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));

@@ -26,7 +26,7 @@ use crate::{
     client::fork,
     driver::{Host, JobFuture, Shared, boxed},
     error::whole,
-    hub::{Handlers, Hub, lock, panic_text},
+    hub::{Handlers, Hub, lock},
     peer::Peer,
     socket,
     telemetry::{self, Role},
@@ -82,7 +82,7 @@ impl DaemonHost {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => whole(&*error),
                     Err(_) if quirks.has(Quirk::MissesHandlerPanics) => return,
-                    Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
+                    Err(_) => "it panicked".to_owned(),
                 };
                 // DMN-15
                 tracing::error!(target: "sideband::daemon", %session, error = %failed, "a connection handler failed");

@@ -137,7 +137,8 @@ impl Server {
         ServerEvents(Told::new(receiver, over))
     }
 
-    /// Sends an event to every session; how many took it. Paused ones get it when they go on.
+    /// Sends an event to every session that is open ([`ServerEvent::Opened`]); how many took it. Paused ones get it when
+    /// they go on, later ones never.
     ///
     /// # Errors
     /// A bad name, data that do not become JSON, or too large for one frame.

@@ -48,6 +48,13 @@ pub(crate) enum At {
     Closed,
 }
 
+impl At {
+    /// Whether a socket to the relay is open.
+    const fn has_a_socket(self) -> bool {
+        matches!(self, Self::Accept | Self::Trust | Self::Introduction | Self::Active | Self::Paused | Self::Pending)
+    }
+}
+
 /// What came before the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
@@ -152,13 +159,10 @@ impl crate::Row for Row {
             }
             At::Active | At::Paused | At::Pending => {}
         }
-        match self.at {
-            At::Accept | At::Trust | At::Introduction | At::Active | At::Paused | At::Pending => {
-                columns.extend(Column::of_the_socket());
-                columns.extend(Column::controls(Of::Scope));
-                columns.push(Column::Control(Ok(ControlCode::SessionPaused), Of::Unknown));
-            }
-            At::Token | At::Api | At::Dial | At::Delay | At::Closed => {}
+        if self.at.has_a_socket() {
+            columns.extend(Column::of_the_socket());
+            columns.extend(Column::controls(Of::Scope));
+            columns.push(Column::Control(Ok(ControlCode::SessionPaused), Of::Unknown));
         }
         columns
     }

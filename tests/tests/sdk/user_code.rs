@@ -67,7 +67,7 @@ async fn tru_03_a_store_that_panics_fails_the_connection() {
     let client = account(&env).identity_store(Panics).connect().unwrap();
     let mut link = world.client_keys().await;
     let error = client.when_ready().await.unwrap_err();
-    assert_eq!(error.cause(), Some(&Cause::IdentityStore("it panicked: no shelf".to_owned())));
+    assert_eq!(error.cause(), Some(&Cause::IdentityStore("it panicked".to_owned())));
     let (frames, _) = link.socket.end().await;
     assert_eq!(frames, [], "nothing is sealed for a daemon that is not trusted");
 }

@@ -16,7 +16,7 @@ pub(super) fn check_story(told: &[Lifecycle], sessions: usize) {
     let states: Vec<_> = told.iter().filter_map(state_of).collect();
     let mut before = State::Idle;
     for state in states {
-        assert!(follows(before, state), "{before:?} → {state:?} in {told:?}");
+        assert!(follows(before, state), "a state that cannot follow: {before:?} → {state:?} in {told:?}");
         before = state;
     }
 }
@@ -69,5 +69,43 @@ fn event_text(event: &Lifecycle) -> String {
             CloseReason::CodeUsed(cause) => format!("closed, the code is used up: {cause}"),
         },
         other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn whatever_is_wrong_with_a_story_is_seen() {
+    use State::{Active, Closed, Connecting, Negotiating, Paused, Reconnecting};
+    let story = |states: &[State], ends: usize| {
+        let mut told = Vec::new();
+        for state in states {
+            told.push(Lifecycle::State(*state));
+            if *state == Active {
+                told.push(Lifecycle::Connected { daemon_id: "d_far".to_owned() });
+            }
+        }
+        told.extend(vec![Lifecycle::Closed(CloseReason::ByUser); ends]);
+        told
+    };
+    let right = [Connecting, Negotiating, Active, Reconnecting, Connecting, Negotiating, Active, Closed];
+    check_story(&story(&right, 1), 2);
+    let refused = |words: &str, told: &[Lifecycle], sessions| crate::is_refused(words, || check_story(told, sessions));
+    refused("connected is told once", &story(&right, 1), 1);
+    refused("connected is told once", &story(&right, 1), 3);
+    refused("the last thing told is the end", &story(&right, 0), 2);
+    refused("the last thing told is the end", &[], 0);
+    refused("closed is final", &story(&right, 2), 2);
+    refused("closed is final", &story(&right[..7], 1), 2);
+    for (before, after) in [
+        (&[][..], Active),
+        (&[], Paused),
+        (&[Connecting], Active),
+        (&[Connecting], Connecting),
+        (&[Connecting, Negotiating], Paused),
+        (&[Connecting, Reconnecting], Negotiating),
+        (&[Connecting, Reconnecting], Reconnecting),
+        (&[Connecting, Negotiating], State::Idle),
+    ] {
+        let told = story(&[before, &[after, Closed][..]].concat(), 1);
+        refused("a state that cannot follow", &told, usize::from(after == Active));
     }
 }

@@ -33,9 +33,11 @@ pub(super) fn check_story(told: &[ServerEvent], introduced: usize) {
                 ended = true;
                 sessions.is_empty()
             }
-            _ => true,
+            ServerEvent::RateLimited => online,
+            // Nothing else is told here: nobody is slow to listen.
+            _ => false,
         };
-        assert!(fits, "{event:?} in {told:?}");
+        assert!(fits, "{event:?} does not fit in {told:?}");
     }
     assert!(ended, "the last thing told is the end: {told:?}");
 }
@@ -71,4 +73,44 @@ fn event_text(row: Row, event: &ServerEvent) -> String {
         ServerEvent::Ended(cause) => format!("ended: {cause}"),
         other => format!("{other:?}"),
     }
+}
+
+#[test]
+fn whatever_is_wrong_with_a_story_is_seen() {
+    use ServerEvent::{Ended, Missed, Offline, Online, Opened, Paused, RateLimited, Resumed};
+    let id = sideband_tests::script::session(7);
+    let closed = || ServerEvent::Closed { session: id, cause: Cause::Closed };
+    let retrying = || ServerEvent::Retrying { retry: 0, delay: Duration::from_secs(1), cause: Cause::Silent };
+    let end = || Ended(Cause::Closed);
+    let offline = || Offline(Cause::Silent);
+    let held = || vec![Online, Opened(id), offline(), Paused(id), retrying()];
+    check_story(&[held(), vec![Online, Resumed(id), RateLimited, closed(), offline(), end()]].concat(), 1);
+    let refused = |words: &str, told: Vec<ServerEvent>, introduced| {
+        crate::is_refused(words, || check_story(&told, introduced));
+    };
+    refused("with a client's introduction only", vec![Online, Opened(id), closed(), end()], 0);
+    refused("nothing is told after the end", vec![end(), Online], 0);
+    refused("the last thing told is the end", vec![Online], 0);
+    for wrong in [
+        vec![Online, Online],
+        vec![offline()],
+        vec![Online, retrying()],
+        vec![RateLimited],
+        vec![Online, Missed(1)],
+        vec![Online, closed()],
+        vec![Online, Resumed(id)],
+    ] {
+        refused("does not fit", wrong, 0);
+    }
+    for wrong in [
+        vec![Opened(id)],
+        vec![Online, Opened(id), Paused(id)],
+        vec![Online, Opened(id), Resumed(id)],
+        vec![Online, Opened(id), ServerEvent::Refused { session: id, cause: Cause::Silent }],
+        vec![Online, Opened(id), end()],
+        [held(), vec![Paused(id)]].concat(),
+    ] {
+        refused("does not fit", wrong, 1);
+    }
+    refused("does not fit", vec![Online, Opened(id), Opened(id)], 2);
 }
