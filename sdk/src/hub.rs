@@ -1,7 +1,6 @@
 //! What one peer's handles share: calls that wait, subscriptions, handlers and their tasks.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, BTreeSet},
     future::Future,
     panic::AssertUnwindSafe,
