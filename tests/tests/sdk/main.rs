@@ -2,6 +2,7 @@
 
 mod errors;
 mod handlers;
+mod identity;
 mod leaks;
 mod receipts;
 mod stopped;
