@@ -19,7 +19,7 @@ use super::{
 use crate::{
     LATE, MOMENT, PROMPT,
     columns::{Column, Of, Unanswered},
-    ending::{Ending, tried_afterwards, waiting},
+    ending::{Closing, Ending, tried_afterwards, waiting},
     record::{Call, Log, Source, Wire, subscribe},
 };
 
@@ -275,17 +275,17 @@ impl Cell {
 
     /// Closes from wherever it is, and looks back.
     pub(super) async fn end(&mut self) {
-        let closes = match &self.server {
-            Some(_) => Some([self.close().await, self.close().await]),
-            None => None,
-        };
+        if let Some(server) = self.server.clone() {
+            let took = [self.close().await, self.close().await];
+            Closing { rule: "DMN-05", took, closed: !server.is_online() }.check();
+        }
         tokio::time::sleep(MOMENT).await;
         let told = self.told();
         check_story(&told, self.introduced);
         assert_eq!(self.calls.is_empty(), self.peer.is_none(), "whoever has a client calls it");
-        let (calls, waiting) = (self.calls.len(), waiting(&self.calls));
+        let waiting = waiting(&self.calls);
         let tried = tried_afterwards(&mut self.world).await;
         let told = [told.len(), self.told().len()];
-        Ending { rule: "DMN-05", closes, calls, waiting, told, tried, events: self.log.events() }.check();
+        Ending { waiting, told, tried, events: self.log.events() }.check();
     }
 }
