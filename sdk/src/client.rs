@@ -483,7 +483,7 @@ impl Drop for Owner {
 }
 
 impl Client {
-    /// Waits until the session stands; stays pending while it is paused (CLI-15).
+    /// Waits until the session stands; stays pending while it is paused (CLI-15). Cancel-safe.
     ///
     /// # Errors
     /// The client closed, and why.
@@ -526,7 +526,7 @@ impl Client {
         self.owner.shared.look(|machine| machine.daemon_id().to_owned())
     }
 
-    /// Waits until the client has closed, and says why.
+    /// Waits until the client has closed, and says why. Cancel-safe.
     pub async fn closed(&self) -> CloseReason {
         let mut ended = self.owner.ended.subscribe();
         match ended.wait_for(Option::is_some).await {
@@ -542,6 +542,8 @@ impl Client {
     }
 
     /// Closes for good, promptly from every state: waiting calls end with `peer_closed` (CLI-14). Closing twice is fine.
+    ///
+    /// Cancel-safe: from the first poll on the client closes, waited for or not.
     pub async fn close(&self) {
         self.owner.shared.with(|machine, _| machine.close());
         // There is no error: the sender is ours.

@@ -25,6 +25,9 @@ use sideband_env::BoxFuture;
 pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Keeps one pinned identity per daemon id. Implement it to keep pins elsewhere.
+///
+/// Its futures run in the client's task and must not block it. They are dropped, at any await, when the client closes or the
+/// handshake's time is over (CRY-11).
 pub trait IdentityStore: Send + Sync {
     /// The pinned identity of a daemon.
     fn load<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<Option<IdentityKey>, StoreError>>;

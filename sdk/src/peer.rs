@@ -134,7 +134,10 @@ impl Peer {
         Self { core, hub }
     }
 
-    /// Calls a method and waits for its result. Dropping the future cancels the call.
+    /// Calls a method and waits for its result.
+    ///
+    /// Dropping the future cancels the call: one that still waits for a connection is never sent; of one that was handed to a session
+    /// only the answer is dropped, and the other side may have acted on it, or still will. Nothing else is lost.
     ///
     /// # Errors
     /// Params or result that do not fit their type, or a peer error: no answer in time, an error of the other side, no
@@ -212,7 +215,7 @@ impl Peer {
         Ok(limits)
     }
 
-    /// Sends an event to the other side.
+    /// Sends an event to the other side; waits while too much waits for the socket. Dropping the future then sends nothing.
     ///
     /// # Errors
     /// A bad name (`invalid_pattern`), data that do not become JSON, too large for one frame, or a closed peer.
@@ -226,7 +229,7 @@ impl Peer {
         self.core.emit(&name, Some(data)).map_err(|error| self.hub.failure(error))
     }
 
-    /// Sends raw bytes on an `app/…` subject.
+    /// Sends raw bytes on an `app/…` subject; waits while too much waits for the socket. Dropping the future then sends nothing.
     ///
     /// # Errors
     /// Another subject, too large for one frame, or no connection.
@@ -237,7 +240,7 @@ impl Peer {
     }
 
     /// As [`send`](Self::send), and waits until the other side confirms that it arrived. It does so only if it was built with
-    /// receipts; put a time limit around it. Dropping the future forgets the receipt, not the message.
+    /// receipts; put a time limit around it. Dropping the future once the message is sent forgets the receipt, not the message.
     ///
     /// # Errors
     /// As [`send`](Self::send); `not_connected` if the session in which it was sent is lost first, so that nobody knows whether it

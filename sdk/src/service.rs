@@ -126,7 +126,7 @@ impl<R: DeserializeOwned> Call<R> {
         self
     }
 
-    /// Makes the call, and tells besides whether it waited for a connection.
+    /// Makes the call, and tells besides whether it waited for a connection. Dropping the future cancels it as [`Peer::call`] says.
     ///
     /// # Errors
     /// As [`Peer::call`].

@@ -59,7 +59,7 @@ impl Connection {
         self.shared.look(|machine| machine.session_state(self.session))
     }
 
-    /// Waits until the session is over.
+    /// Waits until the session is over. Cancel-safe.
     pub async fn closed(&self) {
         // An error would mean that it is over.
         let _ = self.over.clone().wait_for(|over| *over).await;

@@ -103,7 +103,7 @@ impl Server {
         self.0.fingerprint
     }
 
-    /// Waits until the relay socket stands for the first time (DMN-01); returns at once later.
+    /// Waits until the relay socket stands for the first time (DMN-01); returns at once later. Cancel-safe.
     ///
     /// # Errors
     /// The daemon has ended, and why.
@@ -140,6 +140,8 @@ impl Server {
     /// Sends an event to every session that is open ([`ServerEvent::Opened`]); how many took it. Paused ones get it when
     /// they go on, later ones never.
     ///
+    /// Waits while too much waits for the socket. Dropping the future then sends to nobody; afterwards it has sent to all.
+    ///
     /// # Errors
     /// A bad name, data that do not become JSON, or too large for one frame.
     pub async fn broadcast<D: Serialize>(&self, name: &str, data: D) -> Result<usize, Error> {
@@ -160,6 +162,8 @@ impl Server {
 
     /// Makes a Quick Connect code; `ttl` is 30 s to an hour, in whole seconds, 5 minutes if none is given (API-03, DMN-14).
     ///
+    /// Dropping the future gives the call up; a code may have been made, which nobody knows and which expires.
+    ///
     /// # Errors
     /// A `ttl` that is none of these. The API refused, could not be reached, or did not answer within the connection policy's time.
     pub async fn create_quick_connect(&self, ttl: Option<Duration>) -> Result<QuickConnectCode, Error> {
@@ -172,7 +176,7 @@ impl Server {
         Ok(QuickConnectCode { code: made.code, url: made.url, expires_at: made.expires_at })
     }
 
-    /// Waits until the daemon has ended, and says why: [`Cause::Closed`] if by [`close`](Self::close).
+    /// Waits until the daemon has ended, and says why: [`Cause::Closed`] if by [`close`](Self::close). Cancel-safe.
     pub async fn ended(&self) -> Cause {
         let mut status = self.0.status.subscribe();
         match status.wait_for(|status| matches!(status, Status::Ended(_))).await.as_deref() {
@@ -188,6 +192,8 @@ impl Server {
     }
 
     /// Says goodbye to every session and to the relay, and ends (DMN-16). Closing twice is fine.
+    ///
+    /// Cancel-safe: from the first poll on the daemon closes, waited for or not.
     pub async fn close(&self) {
         self.0.shared.with(|machine, _| machine.close());
         // There is no error: the sender is ours.

@@ -1,4 +1,5 @@
 //! Files of identities that several use at once.
+#![expect(clippy::disallowed_methods, reason = "real files and threads, and no simulation")]
 
 use std::{
     fs,

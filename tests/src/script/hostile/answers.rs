@@ -92,6 +92,30 @@ pub fn upgrades() -> Vec<Upgrade> {
             Retried("upgrade_503"),
             Reconnects("upgrade_503"),
         ),
+        // A refusal's status says what to do, whatever becomes of its body.
+        Upgrade {
+            client: Retried("upgrade_503"),
+            daemon: Reconnects("upgrade_503"),
+            ..hangs("503 whose body never comes", b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 99\r\n\r\n{")
+        },
+        answer(
+            "503 with more of a body than anybody reads",
+            &[b"HTTP/1.1 503 Service Unavailable\r\n\r\n", &vec![b'x'; 2 << 20][..]].concat(),
+            Retried("upgrade_503"),
+            Reconnects("upgrade_503"),
+        ),
+        answer(
+            "503 whose body breaks off",
+            b"HTTP/1.1 503 Service Unavailable\r\ntransfer-encoding: chunked\r\n\r\nzz",
+            Retried("upgrade_503"),
+            Reconnects("upgrade_503"),
+        ),
+        answer(
+            "503 after a 100",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+            Retried("upgrade_503"),
+            Reconnects("upgrade_503"),
+        ),
         answer(
             "503 with a Retry-After that is none",
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: soon\r\ncontent-length: 0\r\n\r\n",
