@@ -19,21 +19,24 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     exposure::{Exposed, cannot_listen},
     failure::Failure,
+    tls::Security,
 };
 
 /// An address that is listened on, and nothing serves yet.
 pub(crate) struct Bound {
-    listener: Box<dyn Listener>,
+    pub(crate) listener: Box<dyn Listener>,
     /// The URL by which this machine reaches it.
     pub(crate) local: String,
+    /// The address.
+    pub(crate) addr: SocketAddr,
 }
 
 impl Bound {
     /// Listens.
-    pub(crate) async fn to(addr: SocketAddr, env: &Env) -> Result<Self, Failure> {
+    pub(crate) async fn to(addr: SocketAddr, security: &Security, env: &Env) -> Result<Self, Failure> {
         let listener = env.network.bind(addr).await.map_err(|error| cannot_listen(addr, &error))?;
         let bound = listener.local_addr().map_err(|error| cannot_listen(addr, &error))?;
-        Ok(Self { listener, local: local_url(bound) })
+        Ok(Self { listener: security.guard(listener), local: local_url(bound, security.is_tls()), addr: bound })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line. Every flag has an environment variable `SIDEBAND_SIM_…`; the command line wins.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::anyhow;
 use clap::{
@@ -65,6 +65,9 @@ pub(crate) struct Global {
     /// Print results only, and log errors only
     #[arg(short, long, global = true, env = "SIDEBAND_SIM_QUIET", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue, hide_env_values = true)]
     pub(crate) quiet: bool,
+    /// Also trust the certificate authorities in this PEM file, such as the one that `up --tls` names
+    #[arg(long, global = true, env = "SIDEBAND_SIM_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// When to use colours: auto, always or never
     #[arg(
         long,
@@ -310,7 +313,7 @@ mod tests {
                 }
                 let env = flag.get_env().and_then(|env| env.to_str()).unwrap_or_default();
                 assert!(env.starts_with("SIDEBAND_SIM_"), "{} --{id}: {env:?}", command.get_name());
-                if ["token", "key", "code"].iter().any(|word| id.contains(word)) && id != "code_ttl" {
+                if ["token", "key", "code"].iter().any(|word| id.contains(word)) && !["code_ttl", "tls_key"].contains(&id) {
                     assert!(flag.is_hide_env_values_set(), "{} --{id} shows its value", command.get_name());
                 }
             }

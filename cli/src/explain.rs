@@ -55,10 +55,21 @@ pub(crate) fn sdk(error: &Error, who: Who) -> Failure {
     }
 }
 
+/// What helps against a certificate that is not trusted; the library's words are all there is to tell it by.
+const UNTRUSTED: &str =
+    "if its certificate is by a local authority, name that with --ca FILE; `up --tls` shows where it is";
+
+fn untrusted(reason: &str) -> bool {
+    reason.contains("peer certificate")
+}
+
 /// Why a connection or an attempt ended.
 pub(crate) fn cause(cause: &Cause, who: Who) -> Failure {
     let say = || anyhow!("{cause}");
     match cause {
+        Cause::ApiUnreachable(reason) | Cause::RelayUnreachable(reason) if untrusted(&reason.to_string()) => {
+            Failure::cannot_run(say()).details(code_of("certificate_untrusted")).hint(UNTRUSTED)
+        }
         Cause::ApiUnreachable(_) | Cause::ApiTimeout => Failure::cannot_run(say())
             .details(code_of("api_unreachable"))
             .hint("start a cloud with `sideband-sim up`, or say where one is with --api-url"),
@@ -137,6 +148,9 @@ fn code_of(code: &str) -> Details {
 pub(crate) fn admin(error: AdminError, url: &url::Url) -> Failure {
     let say = anyhow!("{url}: {error}");
     match error {
+        AdminError::Http(ref reason) if untrusted(&reason.to_string()) => {
+            Failure::cannot_run(say).details(code_of("certificate_untrusted")).hint(UNTRUSTED)
+        }
         AdminError::Http(_) | AdminError::Timeout => Failure::cannot_run(say)
             .details(code_of("unreachable"))
             .hint("start a cloud with `sideband-sim up`, or say where one is with --admin-url"),

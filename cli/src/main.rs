@@ -25,6 +25,7 @@ mod output;
 mod quick_connect;
 mod ready;
 mod signals;
+mod tls;
 mod values;
 mod world;
 
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
         Parsed::Said(code) => return code,
     };
     let out = Output::new(&cli.global);
+    if let Some(file) = &cli.global.ca {
+        world::trust(file.clone());
+    }
     let ended = output::start_logging(&cli.global, &out).and_then(|()| {
         let started = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         started.map_err(|error| Failure::cannot_run(anyhow!("cannot start: {error}")))

@@ -31,6 +31,8 @@ pub struct CloudOptions {
     pub origins: OriginPolicy,
     /// The base URL that others reach it by, `http://…` or `https://…`. Default: `relayUrl` follows each request's Host.
     pub advertise: Option<Url>,
+    /// Whether the listener speaks TLS, so that URLs in answers say `https` and `wss`.
+    pub tls: bool,
     /// What the admin API asks for; without it only loopback gets in.
     pub admin_token: Option<AdminToken>,
     /// Whether answers carry a `Date`; off in simulation.
@@ -47,6 +49,7 @@ impl Default for CloudOptions {
             seed: None,
             origins: OriginPolicy::default(),
             advertise: None,
+            tls: false,
             admin_token: None,
             date_header: true,
             trace_frames: false,
@@ -115,7 +118,7 @@ impl Cloud {
         let events = EventSink::new(Timeline::start(), "cloud");
         let base = match &options.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => local_url(addr),
+            None => local_url(addr, options.tls),
         };
         let issuer = base.clone();
         let credentials = match options.seed {
@@ -128,6 +131,10 @@ impl Cloud {
 
         let mut api_config = ApiConfig::new(&issuer);
         api_config.origins = options.origins.clone();
+        if options.tls {
+            api_config.relay_url = Advertised::FollowHost { tls: true };
+            api_config.connect_base = Advertised::FollowHost { tls: true };
+        }
         if options.advertise.is_some() {
             api_config.relay_url = Advertised::Fixed(relay_url(&base));
             api_config.connect_base = Advertised::Fixed(format!("{base}/connect"));
@@ -217,14 +224,15 @@ impl Drop for Cloud {
     }
 }
 
-/// The URL by which this machine reaches what listens on an address: loopback, if it listens on every one.
-pub fn local_url(addr: SocketAddr) -> String {
+/// The URL by which this machine reaches what listens on an address, with TLS or without: loopback, if it listens on every
+/// one.
+pub fn local_url(addr: SocketAddr, tls: bool) -> String {
     let local = match addr.ip() {
         ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
         ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, addr.port())),
         _ => addr,
     };
-    format!("http://{local}")
+    format!("{}://{local}", if tls { "https" } else { "http" })
 }
 
 /// Every request for a WebSocket upgrade is the relay's, the rest the app's.

@@ -19,6 +19,7 @@ use crate::{
     output::Output,
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
+    tls::Tls,
     values, world,
 };
 
@@ -54,12 +55,15 @@ pub(crate) struct ApiArgs {
     seed: Option<u64>,
     #[command(flatten)]
     exposure: Exposure,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new(out)?;
-    let env = world::real()?;
+    let security = args.tls.prepare(args.addr, None)?;
+    let env = security.world()?;
     let exposed = args.exposure.check(args.addr, &env)?;
     if exposed.remote && args.seed.is_some() {
         out.note("note: with --allow-remote the credentials are random in spite of --seed");
@@ -71,14 +75,14 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
         }
         None => Arc::new(NoPresence),
     };
-    let bound = Bound::to(args.addr, &env).await?;
+    let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
     let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
     let relay_url = args.relay_url.as_str().to_owned();
     let seed = args.seed.filter(|_| !exposed.remote);
     let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, presence };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
-    ready::prove(&env, &local, exposed.admin_token.clone(), None).await?;
+    ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -89,6 +93,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
         issuer: &issuer,
         seed: Some(seed),
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
+        ca: security.authority.as_deref(),
     };
     out.say(&line, || describe(&line, args.relay_admin_url.is_some())).await;
     let journal = journal::follow(events, out);
@@ -113,15 +118,19 @@ fn describe(line: &ReadyLine<'_>, presence: bool) -> String {
     if let Some(token) = line.admin_token {
         put("admin token", token);
     }
+    if let Some(ca) = line.ca {
+        put("trust", &ca.display().to_string());
+    }
     if let (Some(api), Some(Credentials { daemon_id, api_key, access_token })) = (line.api_url, line.credentials) {
+        let trust = world::trust_flag(line.ca);
         let (here, program, relay) = ("This tool, once the relay runs".bold(), world::program(), line.relay_url);
         text.push_str(&format!(
             r#"
   {here}
     SIDEBAND_API_KEY={api_key} {program} daemon \
-      --api-url {api} --relay-url {relay}
+      --api-url {api} --relay-url {relay}{trust}
     SIDEBAND_ACCESS_TOKEN={access_token} {program} call \
-      --api-url {api} --daemon-id {daemon_id} ping
+      --api-url {api}{trust} --daemon-id {daemon_id} ping
 "#
         ));
     }

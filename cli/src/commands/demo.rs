@@ -24,7 +24,9 @@ use crate::{
     failure::Failure,
     journal::{self, Words},
     output::Output,
-    ready, world,
+    ready,
+    tls::Security,
+    world,
 };
 
 /// How long it may take altogether.
@@ -130,7 +132,7 @@ pub(crate) async fn run(out: &Output) -> Result<(), Failure> {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::Store(_) => Failure::cannot_run(error),
     })?;
-    ready::prove(&env, cloud.api_url(), None, Some(cloud.relay())).await?;
+    ready::prove(&env, cloud.api_url(), None, Some(cloud.relay()), &Security::default()).await?;
     if !out.is_quiet() {
         out.text(&format!("\n{}\n", "A cloud, a daemon and a client in one process".bold())).await;
     }

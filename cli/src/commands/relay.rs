@@ -17,7 +17,8 @@ use crate::{
     output::Output,
     ready::{self, ReadyLine},
     signals::Signals,
-    values, world,
+    tls::Tls,
+    values,
 };
 
 const EXAMPLES: &str = "\
@@ -39,6 +40,8 @@ pub(crate) struct RelayArgs {
     addr: SocketAddr,
     #[command(flatten)]
     exposure: Exposure,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 /// An issuer: a URL, kept letter by letter, since tokens are compared so (TOK-04).
@@ -49,12 +52,13 @@ pub(crate) fn issuer(text: &str) -> Result<String, String> {
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new(out)?;
-    let env = world::real()?;
+    let security = args.tls.prepare(args.addr, None)?;
+    let env = security.world()?;
     let exposed = args.exposure.check(args.addr, &env)?;
-    let bound = Bound::to(args.addr, &env).await?;
+    let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
     let served = apart::relay(env.clone(), bound, &args.issuer, &exposed);
-    ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref()).await?;
+    ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref(), &security).await?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -65,6 +69,7 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
         issuer: &args.issuer,
         seed: None,
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
+        ca: security.authority.as_deref(),
     };
     out.say(&line, || describe(&line)).await;
     let journal = journal::follow(events, out);
@@ -88,6 +93,9 @@ fn describe(line: &ReadyLine<'_>) -> String {
     );
     if let Some(token) = line.admin_token {
         text.push_str(&format!("  {} {token}\n", "admin token".dimmed()));
+    }
+    if let Some(ca) = line.ca {
+        text.push_str(&format!("  {} {}\n", "trust      ".dimmed(), ca.display()));
     }
     text
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::{
+    apart::Bound,
     echo, explain,
     exposure::{Exposed, Exposure, cannot_listen},
     failure::Failure,
@@ -20,6 +21,7 @@ use crate::{
     quick_connect::{self, CodeEvent},
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
+    tls::{Security, Tls},
     values, world,
 };
 
@@ -58,6 +60,8 @@ pub(crate) struct UpArgs {
     advertise_url: Option<Url>,
     #[command(flatten)]
     exposure: Exposure,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 /// The end of the echo daemon of `up --daemon` as JSON.
@@ -82,17 +86,18 @@ struct DaemonLine<'a> {
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new(out)?;
-    let env = world::real()?;
+    let security = args.tls.prepare(args.addr, args.advertise_url.as_ref())?;
+    let env = security.world()?;
     let exposed = args.exposure.check(args.addr, &env)?;
     if exposed.remote && args.seed.is_some() {
         out.note("note: with --allow-remote the credentials are random in spite of --seed");
     }
-    let cloud = start(&args, &exposed, env.clone()).await?;
-    let local = local_url(cloud.addr());
-    ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay())).await?;
+    let cloud = start(&args, &exposed, &security, env.clone()).await?;
+    let local = local_url(cloud.addr(), security.is_tls());
+    ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();
-    say_ready(&args, &exposed, &cloud, out).await;
+    say_ready(&args, &exposed, &security, &cloud, out).await;
     let daemon = async { if args.daemon { echo_daemon(&cloud, &local, env, out).await.map(Some) } else { Ok(None) } };
     let daemon = tokio::select! {
         biased;
@@ -116,15 +121,17 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     ended
 }
 
-async fn start(args: &UpArgs, exposed: &Exposed, env: Env) -> Result<Cloud, Failure> {
+async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) -> Result<Cloud, Failure> {
     let options = CloudOptions {
         seed: seed(args, exposed),
         origins: exposed.origins.clone(),
         advertise: args.advertise_url.clone(),
+        tls: security.is_tls(),
         admin_token: exposed.admin_token.clone(),
         ..CloudOptions::default()
     };
-    Cloud::start(env, args.addr, options).await.map_err(|error| match error {
+    let bound = Bound::to(args.addr, security, &env).await?;
+    Cloud::start_on(env, bound.listener, bound.addr, options).map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::Store(_) => Failure::cannot_run(error),
     })
@@ -136,16 +143,16 @@ fn seed(args: &UpArgs, exposed: &Exposed) -> Option<u64> {
 }
 
 /// The admin API as others should ask it: who has no token must come by loopback.
-fn admin_url(args: &UpArgs, exposed: &Exposed, cloud: &Cloud) -> String {
+fn admin_url(args: &UpArgs, exposed: &Exposed, security: &Security, cloud: &Cloud) -> String {
     match (&args.advertise_url, &exposed.admin_token) {
-        (Some(_), None) => format!("{}{ADMIN_PATH}", local_url(cloud.addr())),
+        (Some(_), None) => format!("{}{ADMIN_PATH}", local_url(cloud.addr(), security.is_tls())),
         (Some(_), Some(_)) | (None, _) => cloud.admin_url(),
     }
 }
 
-async fn say_ready(args: &UpArgs, exposed: &Exposed, cloud: &Cloud, out: &Output) {
+async fn say_ready(args: &UpArgs, exposed: &Exposed, security: &Security, cloud: &Cloud, out: &Output) {
     let relay_url = cloud.relay_url();
-    let admin_url = admin_url(args, exposed, cloud);
+    let admin_url = admin_url(args, exposed, security, cloud);
     let line = ReadyLine {
         event: "ready",
         api_url: Some(cloud.api_url()),
@@ -155,6 +162,7 @@ async fn say_ready(args: &UpArgs, exposed: &Exposed, cloud: &Cloud, out: &Output
         issuer: cloud.issuer(),
         seed: Some(seed(args, exposed)),
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
+        ca: security.authority.as_deref(),
     };
     out.say(&line, || describe(&line, args.daemon)).await;
 }
@@ -178,19 +186,25 @@ fn describe(line: &ReadyLine<'_>, daemon: bool) -> String {
     if let Some(token) = line.admin_token {
         put("admin token", token, "for the admin API");
     }
+    if let Some(ca) = line.ca {
+        put("trust", &ca.display().to_string(), "for browsers, and as NODE_EXTRA_CA_CERTS");
+    }
     match line.seed.flatten() {
         Some(seed) => put("seed", &seed.to_string(), "the same credentials each time"),
         None => put("seed", "none", "new credentials each time"),
     }
     if let Some(credentials) = line.credentials {
-        text.push_str(&snippets(api, line.relay_url, credentials, daemon));
+        text.push_str(&snippets(api, line, credentials, daemon));
     }
     text
 }
 
 /// What to set, by copy and paste. A daemon that runs already would be replaced by another with its key.
-fn snippets(api: &str, relay: &str, credentials: Credentials<'_>, daemon: bool) -> String {
+fn snippets(api: &str, line: &ReadyLine<'_>, credentials: Credentials<'_>, daemon: bool) -> String {
     let Credentials { daemon_id, api_key, access_token } = credentials;
+    let (relay, trust) = (line.relay_url, world::trust_flag(line.ca));
+    let cacert = trust.replace(" --ca ", " --cacert ");
+    let in_rust = if line.ca.is_some() { ".env(Env::real(&Roots::SystemAnd(ca.into()))?)" } else { "" };
     let rust = "Rust, crate sideband".bold();
     let typescript = "@sideband/cloud".bold();
     let curl = "curl".bold();
@@ -200,14 +214,14 @@ fn snippets(api: &str, relay: &str, credentials: Credentials<'_>, daemon: bool) 
     let start_daemon = if daemon {
         String::new()
     } else {
-        format!("    SIDEBAND_API_KEY={api_key} {program} daemon --api-url {api}\n")
+        format!("    SIDEBAND_API_KEY={api_key} {program} daemon --api-url {api}{trust}\n")
     };
     format!(
         r#"
   {rust}
     let (api, relay) = ("{api}", "{relay}");
-    let server = Daemon::new(api, relay, "{api_key}")?.listen().await?;{replaces}
-    let client = Account::with_token(api, "{daemon_id}", "{access_token}")?.connect()?;
+    let server = Daemon::new(api, relay, "{api_key}")?{in_rust}.listen().await?;{replaces}
+    let client = Account::with_token(api, "{daemon_id}", "{access_token}")?{in_rust}.connect()?;
 
   {typescript}
     const both = {{ apiUrl: "{api}", relayUrl: "{relay}" }};
@@ -215,13 +229,13 @@ fn snippets(api: &str, relay: &str, credentials: Credentials<'_>, daemon: bool) 
     const client = {{ ...both, daemonId: "{daemon_id}", accessToken: "{access_token}" }};
 
   {curl}
-    curl -sS {api}/api/trpc/relay.createSession \
+    curl -sS{cacert} {api}/api/trpc/relay.createSession \
       -H 'authorization: Bearer {access_token}' \
       -H 'content-type: application/json' -d '{{"daemonId":"{daemon_id}"}}'
 
   {here}
 {start_daemon}    SIDEBAND_ACCESS_TOKEN={access_token} {program} call \
-      --api-url {api} --daemon-id {daemon_id} ping
+      --api-url {api}{trust} --daemon-id {daemon_id} ping
 
 "#
     )

@@ -7,4 +7,5 @@ mod demo;
 mod errors;
 mod examples;
 mod support;
+mod tls;
 mod up;

@@ -3,6 +3,7 @@
 mod http;
 mod net;
 mod tls;
+mod tls_listener;
 
 use std::{
     sync::Arc,
@@ -15,6 +16,7 @@ pub use self::{
     http::ReqwestClient,
     net::TokioNetwork,
     tls::{Roots, TlsError},
+    tls_listener::{ServerIdentity, TlsListener},
 };
 use crate::{Clock, EntropySource, Env};
 

@@ -13,6 +13,8 @@ pub enum Roots {
     System,
     /// The system's, and those of a PEM file.
     SystemAnd(PathBuf),
+    /// The system's, and those of several PEM files.
+    SystemAndAll(Vec<PathBuf>),
     /// Only those of a PEM file.
     Only(PathBuf),
 }
@@ -23,6 +25,14 @@ pub enum TlsError {
     /// The file cannot be read, or holds something that is no certificate.
     #[error("cannot read certificates from {}: {reason}", path.display())]
     File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file cannot be read, or holds no private key.
+    #[error("cannot read a private key from {}: {reason}", path.display())]
+    Key {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -57,6 +67,12 @@ pub(super) fn client_config(roots: &Roots) -> Result<ClientConfig, TlsError> {
         Roots::SystemAnd(path) => {
             add_system(&mut store);
             add_file(&mut store, path)?;
+        }
+        Roots::SystemAndAll(paths) => {
+            add_system(&mut store);
+            for path in paths {
+                add_file(&mut store, path)?;
+            }
         }
         Roots::Only(path) => add_file(&mut store, path)?,
     }
