@@ -6,11 +6,11 @@ use axum::Router;
 use sideband::env::{EntropySource, Env, Listener, SeededEntropy, Timeline};
 use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
-use sideband_scenarios::cloud::{local_url, upgrades_to};
+use sideband_scenarios::cloud::{local_url, upgrades_to, with_admin};
 use sideband_sim_kit::{
-    admin::{ADMIN_PATH, ready_router},
+    admin::ready_router,
     event::EventSink,
-    guard::guard_admin,
+    metrics::Metrics,
     presence::Presence,
     server::{ServeOptions, serve},
 };
@@ -20,6 +20,7 @@ use crate::{
     exposure::{Exposed, cannot_listen},
     failure::Failure,
     tls::Security,
+    trace::{Trace, Tracing},
 };
 
 /// An address that is listened on, and nothing serves yet.
@@ -78,14 +79,25 @@ impl Drop for Served {
 }
 
 /// Serves a relay for tokens of this issuer, whose keys are fetched over HTTP.
-pub(crate) fn relay(env: Env, bound: Bound, issuer: &str, exposed: &Exposed) -> Served {
+pub(crate) fn relay(
+    env: Env,
+    bound: Bound,
+    issuer: &str,
+    exposed: &Exposed,
+    trace: &Trace,
+) -> Result<(Served, Tracing), Failure> {
     let events = EventSink::new(Timeline::start(), "relay");
+    let tracing = trace.start(&events)?;
     let mut config = RelayConfig::new(issuer, KeySource::Http { issuer: issuer.to_owned() });
     config.origins = exposed.origins.clone();
+    config.trace_frames = trace.is_wanted();
     let relay = Relay::new(env, config, events.clone());
-    let admin = guard_admin(ready_router(&["relay"]).merge(relay.admin_router()), exposed.admin_token.clone());
-    let app = upgrades_to(&relay, relay.router().nest(ADMIN_PATH, admin));
-    Served::start(bound, app, events, Some(relay))
+    let seen = relay.clone();
+    let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
+    let admin = ready_router(&["relay"]).merge(relay.admin_router());
+    let app = with_admin(relay.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
+    let app = upgrades_to(&relay, app);
+    Ok((Served::start(bound, app, events, Some(relay)), tracing))
 }
 
 /// How a control plane is set up.
@@ -98,11 +110,13 @@ pub(crate) struct ApiSetup {
     pub(crate) seed: Option<u64>,
     /// Who knows whether a daemon is online.
     pub(crate) presence: Arc<dyn Presence>,
+    /// What takes the events.
+    pub(crate) events: EventSink,
 }
 
 /// Serves a control plane with one user and one daemon.
 pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) -> Result<(Served, Bootstrap), Failure> {
-    let events = EventSink::new(Timeline::start(), "api");
+    let events = setup.events;
     let mut credentials = match setup.seed {
         Some(seed) => SeededEntropy::new(seed, "credentials").entropy(),
         None => env.entropy.entropy(),
@@ -114,6 +128,8 @@ pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) ->
     config.relay_url = Advertised::Fixed(setup.relay_url);
     config.origins = exposed.origins.clone();
     let api = Api::new(env, config, Arc::new(store), setup.presence, events.clone());
-    let admin = guard_admin(ready_router(&["api"]).merge(api.admin_router()), exposed.admin_token.clone());
-    Ok((Served::start(bound, api.router().nest(ADMIN_PATH, admin), events, None), bootstrap))
+    let metrics = Metrics::new(&events, None);
+    let admin = ready_router(&["api"]).merge(api.admin_router());
+    let app = with_admin(api.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
+    Ok((Served::start(bound, app, events, None), bootstrap))
 }

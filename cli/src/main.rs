@@ -26,6 +26,7 @@ mod quick_connect;
 mod ready;
 mod signals;
 mod tls;
+mod trace;
 mod values;
 mod world;
 

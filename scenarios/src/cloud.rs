@@ -16,7 +16,9 @@ use sideband_sim_kit::{
     admin::{ADMIN_PATH, ready_router},
     event::EventSink,
     guard::{AdminToken, OriginPolicy, guard_admin},
+    metrics::Metrics,
     server::{ServeOptions, serve},
+    stream::events_router,
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
@@ -151,8 +153,10 @@ impl Cloud {
         let relay = Relay::new(env, relay_config, events.for_host("relay"));
         presence.fill(relay.clone());
 
+        let seen = relay.clone();
+        let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
         let admin = ready_router(&["api", "relay"]).merge(api.admin_router()).merge(relay.admin_router());
-        let app = api.router().nest(ADMIN_PATH, guard_admin(admin, options.admin_token));
+        let app = with_admin(api.router(), admin, &events, &metrics, options.admin_token.as_ref());
         let app = upgrades_to(&relay, app);
         let (stop, stopped) = watch::channel(false);
         let serve_options = ServeOptions { date_header: options.date_header, ..ServeOptions::default() };
@@ -233,6 +237,19 @@ pub fn local_url(addr: SocketAddr, tls: bool) -> String {
         _ => addr,
     };
     format!("{}://{local}", if tls { "https" } else { "http" })
+}
+
+/// An app with its admin API, which it shares with what every sim has: `events` there, and `/metrics` beside it.
+pub fn with_admin(
+    app: Router,
+    admin: Router,
+    events: &EventSink,
+    metrics: &Metrics,
+    token: Option<&AdminToken>,
+) -> Router {
+    let admin = admin.merge(events_router(events.clone())).nest("/metrics", metrics.router());
+    app.nest(ADMIN_PATH, guard_admin(admin, token.cloned()))
+        .nest("/metrics", guard_admin(metrics.router(), token.cloned()))
 }
 
 /// Every request for a WebSocket upgrade is the relay's, the rest the app's.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -149,11 +149,34 @@ pub const RECENT_EVENTS: usize = 4_096;
 /// Milliseconds since the start of the time line.
 type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 
+/// Whoever has to hear every event, in its order.
+type Tap = Box<dyn FnMut(&Event) + Send>;
+
+/// What happened so far.
+#[derive(Default)]
+struct Past {
+    recent: VecDeque<Event>,
+    /// How many there were, those that are forgotten included.
+    count: u64,
+    taps: Vec<Tap>,
+}
+
 struct Shared {
     now: Now,
-    recent: Mutex<VecDeque<Event>>,
+    past: Mutex<Past>,
     stream: broadcast::Sender<Event>,
     keep: usize,
+}
+
+/// Events from a number on: those that are kept, and those to come. Numbers count from 1 and have no gaps.
+#[derive(Debug)]
+pub struct Following {
+    /// The number of the first of `kept`, or else of the first to come.
+    pub first: u64,
+    /// Those that are kept, oldest first.
+    pub kept: Vec<Event>,
+    /// Those to come.
+    pub next: broadcast::Receiver<Event>,
 }
 
 /// Takes events from every part of one process and gives them to whoever listens. Cheap to clone.
@@ -183,7 +206,7 @@ impl EventSink {
     /// A sink whose times, in milliseconds, come from a function; for worlds with a time line of their own.
     pub fn with_time(now: impl Fn() -> u64 + Send + Sync + 'static, host: &str, keep: usize) -> Self {
         let (stream, _) = broadcast::channel(1_024);
-        let shared = Shared { now: Arc::new(now), recent: Mutex::default(), stream, keep };
+        let shared = Shared { now: Arc::new(now), past: Mutex::default(), stream, keep };
         Self { shared: Arc::new(shared), host: host.into() }
     }
 
@@ -201,24 +224,118 @@ impl EventSink {
             session,
             kind,
         };
-        {
-            let mut recent = self.shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            if recent.len() >= self.shared.keep {
-                recent.pop_front();
-            }
-            recent.push_back(event.clone());
+        let mut past = self.past();
+        past.count += 1;
+        for tap in &mut past.taps {
+            tap(&event);
         }
-        // Nobody listening is fine.
+        if past.recent.len() >= self.shared.keep {
+            past.recent.pop_front();
+        }
+        if self.shared.keep > 0 {
+            past.recent.push_back(event.clone());
+        }
+        // Under the lock, so that whoever follows misses none and hears none twice. Nobody listening is fine.
         let _ = self.shared.stream.send(event);
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.shared.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls a function with every event from now on, in their order, before anybody else hears of it. Whatever happens waits
+    /// for it, so it must be short.
+    pub fn tap(&self, tap: impl FnMut(&Event) + Send + 'static) {
+        self.past().taps.push(Box::new(tap));
+    }
+
+    /// The newest `newest` of the events that are kept, and those to come.
+    pub fn follow(&self, newest: usize) -> Following {
+        self.follow_from(|count| count.saturating_sub(newest as u64))
+    }
+
+    /// The events behind the one with this number, as far as they are kept, and those to come.
+    pub fn follow_after(&self, number: u64) -> Following {
+        self.follow_from(|count| number.min(count))
+    }
+
+    fn follow_from(&self, heard: impl FnOnce(u64) -> u64) -> Following {
+        let past = self.past();
+        let forgotten = past.count - past.recent.len() as u64;
+        let heard = heard(past.count).max(forgotten);
+        let kept = past.recent.iter().skip((heard - forgotten) as usize).cloned().collect();
+        Following { first: heard + 1, kept, next: self.shared.stream.subscribe() }
     }
 
     /// The newest events, oldest first.
     pub fn recent(&self) -> Vec<Event> {
-        self.shared.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.past().recent.iter().cloned().collect()
     }
 
     /// All events from now on; a listener that is too slow misses the oldest and is told so.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.shared.stream.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(keep: usize) -> EventSink {
+        EventSink::with_time(|| 0, "test", keep)
+    }
+
+    fn step(sink: &EventSink, n: u64) {
+        sink.emit(None, None, EventKind::Step { what: n.to_string() });
+    }
+
+    fn number(event: &Event) -> u64 {
+        let EventKind::Step { what } = &event.kind else { panic!("{event:?}") };
+        what.parse().unwrap()
+    }
+
+    #[test]
+    fn who_follows_hears_each_event_once_and_in_its_order() {
+        let sink = sink(3);
+        (1..=5).for_each(|n| step(&sink, n));
+        for (mut following, first) in [
+            (sink.follow(0), 6),
+            (sink.follow(2), 4),
+            (sink.follow(100), 3),
+            (sink.follow_after(4), 5),
+            (sink.follow_after(5), 6),
+            (sink.follow_after(1), 3),
+            (sink.follow_after(100), 6),
+        ] {
+            step(&sink, 6);
+            let mut heard: Vec<u64> = following.kept.iter().map(number).collect();
+            heard.push(number(&following.next.try_recv().unwrap()));
+            assert_eq!(following.first, first);
+            assert_eq!(heard, (first..=6).collect::<Vec<_>>());
+            // As it was.
+            let mut past = sink.past();
+            past.count = 5;
+            past.recent = (3..=5)
+                .map(|n: u64| Event {
+                    at: 0,
+                    host: "test".to_owned(),
+                    daemon: None,
+                    session: None,
+                    kind: EventKind::Step { what: n.to_string() },
+                })
+                .collect();
+        }
+    }
+
+    #[test]
+    fn a_tap_hears_every_event_however_many_there_are() {
+        let sink = sink(0);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let tapped = heard.clone();
+        sink.tap(move |event| tapped.lock().unwrap().push(number(event)));
+        (1..=5_000).for_each(|n| step(&sink, n));
+        assert_eq!(*heard.lock().unwrap(), (1..=5_000).collect::<Vec<_>>());
+        assert_eq!(sink.recent(), []);
     }
 }

@@ -5,6 +5,7 @@
 //! | [`event`] | one vocabulary for everything that happens, and the sink that takes it |
 //! | [`server`] | HTTP serving over the network seam |
 //! | [`guard`] | which origins and hosts are let in |
+//! | [`stream`], [`trace`], [`metrics`] | the events as server-sent events, as NDJSON in a file, and counted |
 //! | [`admin`] | the types and routes of `/__sim` |
 //! | [`presence`] | who knows whether a daemon is online |
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -12,5 +13,8 @@
 pub mod admin;
 pub mod event;
 pub mod guard;
+pub mod metrics;
 pub mod presence;
 pub mod server;
+pub mod stream;
+pub mod trace;

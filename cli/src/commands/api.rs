@@ -4,8 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use clap::Args;
 use owo_colors::OwoColorize;
+use sideband::env::Timeline;
 use sideband_sim_kit::{
     admin::ADMIN_PATH,
+    event::EventSink,
     presence::{HttpPresence, NoPresence, Presence},
 };
 use url::Url;
@@ -20,6 +22,7 @@ use crate::{
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
     tls::Tls,
+    trace::Trace,
     values, world,
 };
 
@@ -57,6 +60,8 @@ pub(crate) struct ApiArgs {
     exposure: Exposure,
     #[command(flatten)]
     tls: Tls,
+    #[command(flatten)]
+    trace: Trace,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -80,7 +85,9 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
     let relay_url = args.relay_url.as_str().to_owned();
     let seed = args.seed.filter(|_| !exposed.remote);
-    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, presence };
+    let events = EventSink::new(Timeline::start(), "api");
+    let tracing = args.trace.start(&events)?;
+    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, presence, events };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
     let events = served.events.subscribe();
@@ -100,7 +107,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     signals.next().await;
     stop(served, &mut signals, out).await;
     journal.abort();
-    Ok(())
+    tracing.finish(out)
 }
 
 fn describe(line: &ReadyLine<'_>, presence: bool) -> String {

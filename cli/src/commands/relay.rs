@@ -18,6 +18,7 @@ use crate::{
     ready::{self, ReadyLine},
     signals::Signals,
     tls::Tls,
+    trace::Trace,
     values,
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct RelayArgs {
     exposure: Exposure,
     #[command(flatten)]
     tls: Tls,
+    #[command(flatten)]
+    trace: Trace,
 }
 
 /// An issuer: a URL, kept letter by letter, since tokens are compared so (TOK-04).
@@ -57,7 +60,7 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let exposed = args.exposure.check(args.addr, &env)?;
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
-    let served = apart::relay(env.clone(), bound, &args.issuer, &exposed);
+    let (served, tracing) = apart::relay(env.clone(), bound, &args.issuer, &exposed, &args.trace)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref(), &security).await?;
     let events = served.events.subscribe();
     let line = ReadyLine {
@@ -76,7 +79,7 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     signals.next().await;
     stop(served, &mut signals, out).await;
     journal.abort();
-    Ok(())
+    tracing.finish(out)
 }
 
 fn describe(line: &ReadyLine<'_>) -> String {

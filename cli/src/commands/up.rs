@@ -22,6 +22,7 @@ use crate::{
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
     tls::{Security, Tls},
+    trace::Trace,
     values, world,
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct UpArgs {
     exposure: Exposure,
     #[command(flatten)]
     tls: Tls,
+    #[command(flatten)]
+    trace: Trace,
 }
 
 /// The end of the echo daemon of `up --daemon` as JSON.
@@ -93,6 +96,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
         out.note("note: with --allow-remote the credentials are random in spite of --seed");
     }
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
+    let tracing = args.trace.start(cloud.events())?;
     let local = local_url(cloud.addr(), security.is_tls());
     ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
@@ -118,7 +122,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
         Err(Some(failure)) => (None, Err(failure)),
     };
     stop(cloud, daemon, journal, &mut signals, out).await;
-    ended
+    ended.and(tracing.finish(out))
 }
 
 async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) -> Result<Cloud, Failure> {
@@ -127,6 +131,7 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         origins: exposed.origins.clone(),
         advertise: args.advertise_url.clone(),
         tls: security.is_tls(),
+        trace_frames: args.trace.is_wanted(),
         admin_token: exposed.admin_token.clone(),
         ..CloudOptions::default()
     };

@@ -8,4 +8,5 @@ mod errors;
 mod examples;
 mod support;
 mod tls;
+mod trace;
 mod up;

@@ -223,6 +223,21 @@ impl Drop for Scratch {
     }
 }
 
+/// The text at a URL.
+pub(crate) async fn get_text(url: &str) -> String {
+    let env = Env::real(&Roots::System).unwrap();
+    let request = HttpRequest {
+        method: Method::GET,
+        url: url.parse().unwrap(),
+        headers: HeaderMap::new(),
+        body: Default::default(),
+        max_answer: 1 << 20,
+    };
+    let answer = timeout(PATIENCE, env.http.send(request)).await.expect("no answer").unwrap();
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
 /// A port that was free just now, for what must be known before it is listened on.
 pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
