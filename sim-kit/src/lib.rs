@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`event`] | one vocabulary for everything that happens, and the sink that takes it |
+//! | [`fault`] | the fault plan: faults on demand |
 //! | [`server`] | HTTP serving over the network seam |
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`admin`] | the types and routes of `/__sim` |
@@ -11,6 +12,7 @@
 
 pub mod admin;
 pub mod event;
+pub mod fault;
 pub mod guard;
 pub mod presence;
 pub mod server;
