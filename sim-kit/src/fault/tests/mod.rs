@@ -1,1 +1,5 @@
+mod engine;
+mod errors;
+mod rules;
 
+use super::*;
