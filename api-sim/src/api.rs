@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::Router;
-use sideband_env::Env;
+use axum::{Router, http::HeaderValue};
+use sideband_env::{Clock, Env, ShiftedClock, Timeline};
 use sideband_protocol::{
     Entropy, SessionId,
     api::{
@@ -16,6 +16,7 @@ use sideband_protocol::{
 use sideband_sim_kit::{
     admin::{Accounts, DaemonAccount, Keys, RotateKeys},
     event::{EventKind, EventSink},
+    fault::FaultEngine,
     presence::Presence,
 };
 use tracing::{error, warn};
@@ -26,10 +27,11 @@ use crate::{ApiConfig, Code, Daemon, Digest, RotateError, Store, StoreError, adm
 #[derive(Clone)]
 pub struct Api {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) faults: FaultEngine,
+    clock: Arc<dyn Clock>,
 }
 
 pub(crate) struct Shared {
-    env: Env,
     pub(crate) config: ApiConfig,
     store: Arc<dyn Store>,
     presence: Arc<dyn Presence>,
@@ -69,6 +71,8 @@ impl From<StoreError> for Failure {
 pub(crate) struct About {
     pub(crate) daemon: Option<String>,
     pub(crate) session: Option<SessionId>,
+    /// The faults that had a part in the answer, as the answer's header has them.
+    pub(crate) faults: Option<HeaderValue>,
 }
 
 impl Api {
@@ -83,7 +87,19 @@ impl Api {
         let mut entropy = env.entropy.entropy();
         let keys = Mutex::new(SigningKeys::new(entropy.as_mut()));
         let entropy = Mutex::new(entropy);
-        Self { shared: Arc::new(Shared { env, config, store, presence, events, entropy, keys }) }
+        let shared = Arc::new(Shared { config, store, presence, events, entropy, keys });
+        Self { shared, faults: FaultEngine::new(Timeline::start()), clock: env.clock }
+    }
+
+    /// The same control plane, which does what this engine's rules at `api.request` and `keys` say. To be called before its
+    /// routers are made. Without it there are no faults.
+    pub fn with_faults(self, faults: FaultEngine) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// The same control plane, whose clock is fast by so many milliseconds; slow, if below zero.
+    pub(crate) fn shifted(&self, millis: i64) -> Self {
+        Self { clock: Arc::new(ShiftedClock::new(self.clock.clone(), millis)), ..self.clone() }
     }
 
     /// The control plane over HTTP: `/api/trpc/{procedure}`, `/.well-known/jwks.json`, and 404 for everything else (it is the
@@ -100,7 +116,7 @@ impl Api {
     }
 
     /// The keys that are published now. A relay in the same process asks here at each upgrade, so that a hard rotation holds
-    /// at once (KEY-04).
+    /// at once (KEY-04). No fault is in it; [`fetch_key_set`](Self::fetch_key_set) has them.
     pub fn key_set(&self) -> KeySet {
         self.keys().key_set(self.now())
     }
@@ -151,7 +167,7 @@ impl Api {
     }
 
     fn now(&self) -> u64 {
-        self.shared.env.clock.unix_seconds()
+        self.clock.unix_seconds()
     }
 
     fn random_text(&self, length: usize) -> String {
@@ -311,6 +327,7 @@ impl Api {
     }
 
     fn sign(&self, mut claims: Claims) -> String {
+        self.faults_at_signing();
         claims.region.clone_from(&self.shared.config.region);
         claims.lim = self.shared.config.concurrent_sessions.map(|n| Limits { concurrent_sessions: n });
         self.keys().sign(&claims)

@@ -1,5 +1,8 @@
 //! Requests, checked in the order of API-09: origin, procedure, method, size, JSON, credential, input, then the procedure's
 //! own checks. Every answer is JSON, errors too, and has its CORS headers (API-06).
+//!
+//! Faults of the plan come after origin, procedure and method, and before all else that is judged ◇: a page that may not ask
+//! learns nothing of them, and no preflight is disturbed. To ask for the key set is a matter of its own (`keys`).
 
 use axum::{
     Router,
@@ -27,11 +30,17 @@ use sideband_protocol::{
     },
     token::JWKS_PATH,
 };
-use sideband_sim_kit::{event::EventKind, guard::bearer_token};
+use sideband_sim_kit::{
+    event::EventKind,
+    fault::FAULT_HEADER,
+    guard::bearer_token,
+    server::{CutConnection, Stopping},
+};
 
 use crate::{
     Api,
     api::{About, Failure},
+    fault::{self, KeysRemain},
 };
 
 /// Most characters of a request's path that are repeated in answers and events.
@@ -66,9 +75,14 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
         Err(Failure::new(ErrorCode::Forbidden, "this web page may not ask"))
     };
     let mut response = answer.unwrap_or_else(|failure| failure_response(failure, &name));
+    if let Some(faults) = about.faults.take() {
+        response.headers_mut().insert(FAULT_HEADER, faults);
+    }
     add_common_headers(response.headers_mut(), parts.headers.get(ORIGIN).filter(|_| allowed));
     let status = response.status().as_u16();
-    api.shared.events.emit(about.daemon.as_deref(), about.session, EventKind::Request { procedure: name, status });
+    if response.extensions().get::<CutConnection>().is_none() {
+        api.shared.events.emit(about.daemon.as_deref(), about.session, EventKind::Request { procedure: name, status });
+    }
     response
 }
 
@@ -76,7 +90,7 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
 async fn answer(api: &Api, parts: &Parts, body: Body, route: Route, about: &mut About) -> Result<Response, Failure> {
     let procedure = match route {
         Route::Procedure(procedure) => procedure,
-        Route::Jwks => return jwks(api, &parts.method),
+        Route::Jwks => return jwks(api, parts, about).await,
         Route::Nothing => return Err(Failure::new(ErrorCode::NotFound, "no such procedure")),
     };
     match parts.method {
@@ -84,9 +98,27 @@ async fn answer(api: &Api, parts: &Parts, body: Body, route: Route, about: &mut 
         Method::OPTIONS => return Ok(preflight()),
         _ => return Err(wrong_method("POST and OPTIONS")),
     }
-    let body = read(&parts.headers, body).await?;
-    let value = decode_body(&body).map_err(|error| Failure::new(ErrorCode::ParseError, error.to_string()))?;
-    call(api, procedure, parts, &value, about).await
+    let input = read_input(&parts.headers, body).await;
+    let stopping = parts.extensions.get::<Stopping>().cloned();
+    let credential = bearer_token(&parts.headers);
+    let mut remains = api.faults_of_request(procedure, credential, input.as_ref().ok(), stopping, about).await;
+    if let Some(answer) = remains.answer.take() {
+        api.faults_after(remains);
+        return Ok(answer);
+    }
+    let outcome = match (input, remains.clock_shift) {
+        (Err(failure), _) => Err(failure),
+        (Ok(value), 0) => call(api, procedure, parts, &value, about).await,
+        (Ok(value), millis) => call(&api.shifted(millis), procedure, parts, &value, about).await,
+    };
+    api.faults_after(remains);
+    outcome
+}
+
+/// Size and JSON.
+async fn read_input(headers: &HeaderMap, body: Body) -> Result<Value, Failure> {
+    let body = read(headers, body).await?;
+    decode_body(&body).map_err(|error| Failure::new(ErrorCode::ParseError, error.to_string()))
 }
 
 /// Credential and input, then the procedure.
@@ -172,13 +204,19 @@ fn host(parts: &Parts) -> Option<String> {
     (!authority.as_str().contains('@')).then(|| authority.as_str().to_owned())
 }
 
-fn jwks(api: &Api, method: &Method) -> Result<Response, Failure> {
-    match *method {
-        Method::GET | Method::HEAD => {
-            let text = serde_json::to_vec(&api.key_set()).map_err(cannot_encode)?;
-            Ok(json_response(StatusCode::OK, text))
+async fn jwks(api: &Api, parts: &Parts, about: &mut About) -> Result<Response, Failure> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(wrong_method("GET"));
+    }
+    let stopping = parts.extensions.get::<Stopping>().cloned();
+    match api.faults_of_key_set(stopping, about).await {
+        KeysRemain::Given { foreign } => {
+            let keys = api.key_set();
+            let text = if foreign == 0 { serde_json::to_vec(&keys) } else { fault::with_foreign(&keys, foreign) };
+            Ok(json_response(StatusCode::OK, text.map_err(cannot_encode)?))
         }
-        _ => Err(wrong_method("GET")),
+        KeysRemain::Answered(answer, label) => Ok(fault::response(&answer, &label, JWKS_PATH)),
+        KeysRemain::Cut => Ok(fault::cut()),
     }
 }
 
@@ -229,6 +267,6 @@ fn add_common_headers(headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-sideband-fault"));
     }
 }

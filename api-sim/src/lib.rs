@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `api` | the procedures |
 //! | `http` | requests in the order of API-09, answers, CORS |
+//! | `fault` | what the fault plan does to requests and keys |
 //! | `admin` | keys and accounts below `/__sim` |
 //! | `keys` | signing keys and their rotation |
 //! | `store`, `memory` | what is known, behind a trait |
@@ -22,6 +23,7 @@ mod admin;
 mod api;
 mod bootstrap;
 mod config;
+mod fault;
 mod http;
 mod keys;
 mod memory;
@@ -32,6 +34,7 @@ mod tests;
 pub use api::Api;
 pub use bootstrap::{AccessToken, Bootstrap};
 pub use config::{Advertised, ApiConfig};
+pub use fault::KeySetUnavailable;
 pub use keys::{DEFAULT_OVERLAP, RotateError};
 pub use memory::MemoryStore;
 pub use store::{Code, Daemon, Digest, Store, StoreError};

@@ -1,7 +1,10 @@
 //! Wall-clock time.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,5 +43,52 @@ impl FixedClock {
 impl Clock for FixedClock {
     fn unix_millis(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Another clock that is off by some milliseconds, which can change.
+pub struct ShiftedClock {
+    clock: Arc<dyn Clock>,
+    millis: AtomicI64,
+}
+
+impl ShiftedClock {
+    /// A clock that is fast by so many milliseconds; slow, if below zero.
+    pub fn new(clock: Arc<dyn Clock>, millis: i64) -> Self {
+        Self { clock, millis: AtomicI64::new(millis) }
+    }
+
+    /// From now on it is fast by so many milliseconds; slow, if below zero.
+    pub fn set(&self, millis: i64) {
+        self.millis.store(millis, Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for ShiftedClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShiftedClock").field("millis", &self.millis).finish_non_exhaustive()
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn unix_millis(&self) -> u64 {
+        self.clock.unix_millis().saturating_add_signed(self.millis.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shifted_clock_is_fast_or_slow_and_never_before_1970() {
+        let clock = Arc::new(FixedClock::at_seconds(100));
+        let shifted = ShiftedClock::new(clock.clone(), 1_500);
+        assert_eq!((shifted.unix_millis(), shifted.unix_seconds()), (101_500, 101));
+        shifted.set(-30_000);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(shifted.unix_seconds(), 71);
+        shifted.set(-200_000);
+        assert_eq!(shifted.unix_millis(), 0);
     }
 }

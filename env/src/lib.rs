@@ -17,7 +17,7 @@ pub mod timeline;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-pub use clock::{Clock, FixedClock};
+pub use clock::{Clock, FixedClock, ShiftedClock};
 pub use entropy::{EntropySource, SeededEntropy};
 pub use http::{HttpClient, HttpError, HttpRequest, HttpResponse};
 pub use net::{BoxStream, Listener, Network, Stream, Target};

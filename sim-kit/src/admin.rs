@@ -295,11 +295,27 @@ impl AdminClient {
         self.get(&["accounts"]).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, AdminError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, AdminError> {
         self.send(Method::GET, path, Bytes::new()).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, method: Method, path: &[&str], body: Bytes) -> Result<T, AdminError> {
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Bytes,
+    ) -> Result<T, AdminError> {
+        self.send_as(method, path, body, HeaderValue::from_static("application/json")).await
+    }
+
+    /// Sends a body of another content type than JSON.
+    pub(crate) async fn send_as<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Bytes,
+        content_type: HeaderValue,
+    ) -> Result<T, AdminError> {
         let mut url = self.base.clone();
         url.path_segments_mut().map_err(|()| AdminError::Url)?.pop_if_empty().extend(path);
         let mut headers = HeaderMap::new();
@@ -310,7 +326,7 @@ impl AdminClient {
             headers.insert(AUTHORIZATION, value);
         }
         if !body.is_empty() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_TYPE, content_type);
         }
         let request = HttpRequest { method, url, headers, body, max_answer: MAX_ANSWER };
         let answer = tokio::time::timeout(ADMIN_DEADLINE, self.env.http.send(request));

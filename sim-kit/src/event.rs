@@ -110,6 +110,17 @@ pub enum EventKind {
         /// Whether the old keys are gone at once.
         hard: bool,
     },
+    /// A rule of the fault plan fired.
+    Fault {
+        /// The rule's name.
+        rule: String,
+        /// How many times it has fired, this one included.
+        number: u64,
+        /// The place, such as `api.request`.
+        on: String,
+        /// The action's name, such as `status`.
+        action: String,
+    },
     /// What an endpoint reports of itself.
     Endpoint {
         /// What it reports, in snake case.

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`event`] | one vocabulary for everything that happens, and the sink that takes it |
+//! | [`fault`] | the fault plan: faults on demand |
 //! | [`server`] | HTTP serving over the network seam |
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`stream`], [`trace`], [`metrics`] | the events as server-sent events, as NDJSON in a file, and counted |
@@ -12,6 +13,7 @@
 
 pub mod admin;
 pub mod event;
+pub mod fault;
 pub mod guard;
 pub mod metrics;
 pub mod presence;

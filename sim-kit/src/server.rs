@@ -56,6 +56,27 @@ impl Default for ServeOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// As a response's extension: in place of the answer the connection ends, as if the server had died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutConnection;
+
+/// Tells whoever answers slowly that the server shuts down, as a request extension.
+#[derive(Debug, Clone)]
+pub struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Waits until the server shuts down. Cancel-safe.
+    pub async fn stopped(&mut self) {
+        // An error would mean that the server is gone.
+        let _ = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// The connection is cut because the answer says so.
+#[derive(Debug, thiserror::Error)]
+#[error("cut in place of an answer")]
+struct Cut;
+
 /// Serves until `shutdown` is ready: then nothing more is accepted, requests under way may end within
 /// [`ServeOptions::shutdown_grace`], and what is left is cut. Errors of accepting and of connections end neither.
 pub async fn serve(
@@ -109,9 +130,16 @@ async fn serve_connection(
     options: ServeOptions,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let stopping = Stopping(stopped.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddr(from));
-        app.clone().oneshot(request.map(|body| limited(body, options.body_timeout)))
+        request.extensions_mut().insert(stopping.clone());
+        let answer = app.clone().oneshot(request.map(|body| limited(body, options.body_timeout)));
+        async move {
+            let Ok(answer) = answer.await;
+            // An error ends the connection without a word.
+            if answer.extensions().get::<CutConnection>().is_some() { Err(Cut) } else { Ok(answer) }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -299,6 +327,36 @@ mod tests {
         assert!(time::timeout(Duration::from_millis(50), second.read(&mut early)).await.is_err(), "served too early");
         drop(first);
         assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_can_be_cut_in_place_of_an_answer() {
+        let cut = || async { (axum::Extension(CutConnection), "never sent") };
+        let server = start(app().route("/cut", get(cut)), ServeOptions::default());
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        answer(&mut stream).await;
+        ask(&mut stream, "/cut").await;
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+    }
+
+    #[tokio::test]
+    async fn rel_24_who_answers_slowly_is_told_of_the_shutdown() {
+        let (begun, mut has_begun) = mpsc::channel(1);
+        let slow = move |Extension(mut stopping): Extension<Stopping>| async move {
+            begun.send(()).await.unwrap();
+            stopping.stopped().await;
+            "done!"
+        };
+        let server = start(Router::new().route("/", get(slow)), ServeOptions::default());
+        let mut stream = server.connect().await;
+        ask(&mut stream, "/").await;
+        has_begun.recv().await.unwrap();
+        server.stop.send(()).unwrap();
+        assert!(answer(&mut stream).await.ends_with("done!"));
+        server.task.await.unwrap();
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The control plane through its router, without sockets.
 
 mod admin;
+mod faults;
 mod order;
 mod procedures;
 mod quick_connect;

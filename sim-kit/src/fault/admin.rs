@@ -1,0 +1,158 @@
+//! The fault plan below `/__sim`, the same at both sims.
+//!
+//! | route | takes | answer |
+//! |---|---|---|
+//! | `GET faults` | | [`FaultList`] |
+//! | `PUT faults` | a plan, in place of the one there is | [`FaultList`] |
+//! | `POST faults` | one rule, behind the others | [`FaultReport`]; 409 if its name is taken |
+//! | `DELETE faults/{id}` | | [`FaultsRemoved`]; 404 if there is no such rule |
+//! | `DELETE faults` | | [`FaultsRemoved`] |
+//!
+//! Plans and rules are TOML (`application/toml`) or JSON (`application/json`). One that is wrong is answered with 400 and
+//! `bad_plan`, and the message names the line.
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{delete, get},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{AddError, FaultEngine, FaultPlan, FaultRule, Format, MAX_PLAN, PlanError, RuleReport};
+use crate::admin::error_response;
+
+/// The rules in force, and what they did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultList {
+    /// What draws follow from.
+    pub seed: u64,
+    /// The rules, in their order.
+    pub faults: Vec<FaultReport>,
+}
+
+/// A rule, and what it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultReport {
+    /// The rule, with its name.
+    pub rule: FaultRule,
+    /// How many events were its business.
+    pub seen: u64,
+    /// How many times it fired.
+    pub fired: u64,
+    /// How many times it wanted to and a rule before it had ended the event.
+    pub overruled: u64,
+}
+
+/// Answer of both `DELETE`s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultsRemoved {
+    /// How many rules are gone.
+    pub removed: usize,
+}
+
+impl From<RuleReport> for FaultReport {
+    fn from(report: RuleReport) -> Self {
+        let RuleReport { id: _, rule, seen, fired, overruled } = report;
+        Self { rule, seen, fired, overruled }
+    }
+}
+
+impl FaultList {
+    /// What an engine holds.
+    pub fn of(engine: &FaultEngine) -> Self {
+        let faults = engine.list().into_iter().map(FaultReport::from).collect();
+        Self { seed: engine.plan().seed, faults }
+    }
+}
+
+/// The routes, to be nested below `/__sim` behind the guard, once a process.
+pub fn router(engine: FaultEngine) -> Router {
+    Router::new()
+        .route("/faults", get(list).put(set).post(add).delete(clear))
+        .route("/faults/{id}", delete(remove))
+        .layer(DefaultBodyLimit::max(MAX_PLAN))
+        .with_state(engine)
+}
+
+async fn list(State(engine): State<FaultEngine>) -> Json<FaultList> {
+    Json(FaultList::of(&engine))
+}
+
+async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
+    let plan = match read(&headers, &body, FaultPlan::parse) {
+        Ok(plan) => plan,
+        Err(unread) => return unread.into_response(),
+    };
+    match engine.set(plan) {
+        Ok(()) => Json(FaultList::of(&engine)).into_response(),
+        Err(error) => bad_plan(&error),
+    }
+}
+
+async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
+    let rule = match read(&headers, &body, FaultRule::parse) {
+        Ok(rule) => rule,
+        Err(unread) => return unread.into_response(),
+    };
+    match engine.add(rule.clone()) {
+        Ok(id) => {
+            let rule = FaultRule { id: Some(id), ..rule };
+            Json(FaultReport { rule, seen: 0, fired: 0, overruled: 0 }).into_response()
+        }
+        Err(AddError::Rule(error)) => bad_plan(&error),
+        Err(error @ (AddError::Taken(_) | AddError::Full)) => {
+            error_response(StatusCode::CONFLICT, "conflict", error.to_string())
+        }
+    }
+}
+
+async fn remove(State(engine): State<FaultEngine>, Path(id): Path<String>) -> Response {
+    if engine.remove(&id) {
+        return Json(FaultsRemoved { removed: 1 }).into_response();
+    }
+    error_response(StatusCode::NOT_FOUND, "not_found", "there is no such rule")
+}
+
+async fn clear(State(engine): State<FaultEngine>) -> Json<FaultsRemoved> {
+    Json(FaultsRemoved { removed: engine.clear() })
+}
+
+fn bad_plan(error: &PlanError) -> Response {
+    error_response(StatusCode::BAD_REQUEST, "bad_plan", error.to_string())
+}
+
+/// Why a body is no plan.
+enum Unread {
+    MediaType,
+    Text,
+    Plan(PlanError),
+}
+
+impl IntoResponse for Unread {
+    fn into_response(self) -> Response {
+        match self {
+            Self::MediaType => {
+                let words = "the content type is application/toml or application/json";
+                error_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", words)
+            }
+            Self::Text => error_response(StatusCode::BAD_REQUEST, "bad_plan", "the body is not UTF-8"),
+            Self::Plan(error) => bad_plan(&error),
+        }
+    }
+}
+
+/// Reads a body in the language that its content type names.
+fn read<T>(headers: &HeaderMap, body: &[u8], parse: fn(&str, Format) -> Result<T, PlanError>) -> Result<T, Unread> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let named = |format: &Format| essence.eq_ignore_ascii_case(format.content_type());
+    let format = [Format::Toml, Format::Json].into_iter().find(named).ok_or(Unread::MediaType)?;
+    let text = std::str::from_utf8(body).map_err(|_| Unread::Text)?;
+    parse(text, format).map_err(Unread::Plan)
+}

@@ -1,0 +1,251 @@
+//! The rules in force, shared by all hooks of a process.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use sideband_env::Timeline;
+use sideband_protocol::{Instant, SessionId};
+use tokio::sync::watch;
+
+use super::{
+    action::{ApiAction, ConnectionAction, FrameAction, KeysAction, NetAction, Place, UpgradeAction},
+    document::PlanError,
+    fired::Fired,
+    plan::{FaultPlan, FaultRule},
+    point::{ApiPoint, ConnectionPoint, Facts, FramePoint, KeysPoint, NetPoint, UpgradePoint},
+    rules::{AddError, Faults, Holds, RuleReport},
+    text::RuleId,
+};
+use crate::event::Role;
+
+/// The rules in force. Cheap to clone; clones are the same one. Where no rule is about a place, asking costs one load.
+#[derive(Clone)]
+pub struct FaultEngine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    timeline: Timeline,
+    /// A bit for each place that a rule is about.
+    places: AtomicU8,
+    faults: Mutex<Faults>,
+    changed: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for FaultEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultEngine").field("faults", &*self.faults()).finish_non_exhaustive()
+    }
+}
+
+/// What happens at a place, as a function from its point to what the rules do.
+macro_rules! places {
+    ($($(#[$doc:meta])* $method:ident: $point:ty => $place:ident($action:ty);)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $method(&self, point: &$point) -> Vec<Fired<$action>> {
+                if !self.any_at(Place::$place) {
+                    return Vec::new();
+                }
+                let now = self.now();
+                self.faults().decide(&Facts::from(point), now, <$action>::of)
+            }
+        )*
+    };
+}
+
+impl FaultEngine {
+    /// No rules yet. Their times are those of this time line.
+    pub fn new(timeline: Timeline) -> Self {
+        let changed = watch::Sender::new(());
+        Self { shared: Arc::new(Shared { timeline, places: AtomicU8::new(0), faults: Mutex::default(), changed }) }
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.timeline.now()
+    }
+
+    /// Changes the rules, and tells everybody who waits.
+    fn change<T>(&self, change: impl FnOnce(&mut Faults, Instant) -> T) -> T {
+        let now = self.now();
+        let mut faults = self.faults();
+        let outcome = change(&mut faults, now);
+        let places = Place::ALL.into_iter().filter(|place| faults.any_at(*place)).map(bit);
+        self.shared.places.store(places.fold(0, |all, one| all | one), Ordering::Release);
+        drop(faults);
+        self.shared.changed.send_replace(());
+        outcome
+    }
+
+    /// Puts a plan in place of what there is; times count from now.
+    ///
+    /// # Errors
+    /// A rule does not hold together, or two have one name. Nothing changes then.
+    pub fn set(&self, plan: FaultPlan) -> Result<(), PlanError> {
+        self.change(|faults, now| faults.set(plan, now))
+    }
+
+    /// Adds a rule behind the others; its times count from now. Returns its name.
+    ///
+    /// # Errors
+    /// It does not hold together, its name is taken, or there are too many.
+    pub fn add(&self, rule: FaultRule) -> Result<RuleId, AddError> {
+        self.change(|faults, now| faults.add(rule, now))
+    }
+
+    /// Takes a rule away; whether it was there. The others keep their names and counts.
+    pub fn remove(&self, id: &str) -> bool {
+        self.change(|faults, _| faults.remove(id))
+    }
+
+    /// Takes all rules away; how many there were.
+    pub fn clear(&self) -> usize {
+        self.change(|faults, _| faults.clear())
+    }
+
+    /// The plan that would put these rules there again, with all names.
+    pub fn plan(&self) -> FaultPlan {
+        self.faults().plan()
+    }
+
+    /// The rules with what they did, in their order.
+    pub fn list(&self) -> Vec<RuleReport> {
+        self.faults().list()
+    }
+
+    /// The rules that never fired, in their order, with the places that they are about: a process lists those that it has.
+    pub fn never_fired(&self) -> Vec<(RuleId, Place)> {
+        let list = self.list().into_iter().filter(|report| report.fired == 0);
+        list.map(|report| (report.id, report.rule.place())).collect()
+    }
+
+    /// Changes whenever rules were added or taken away.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Whether any rule is about a place; for hooks whose points cost something to make.
+    pub fn any_at(&self, place: Place) -> bool {
+        self.shared.places.load(Ordering::Acquire) & bit(place) != 0
+    }
+
+    /// Waits until the rule that fired is gone or over.
+    pub async fn over<A>(&self, fired: &Fired<A>) {
+        let mut changes = self.changes();
+        loop {
+            let until = match self.faults().holds(fired, self.now()) {
+                Holds::No => return,
+                Holds::Until(until) => until,
+            };
+            tokio::select! {
+                biased;
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.shared.timeline.sleep_until(until) => {}
+            }
+        }
+    }
+
+    places! {
+        /// What to do to a request for a procedure.
+        api_request: ApiPoint<'_> => ApiRequest(ApiAction);
+        /// What to do to a request for a WebSocket.
+        relay_upgrade: UpgradePoint<'_> => RelayUpgrade(UpgradeAction);
+        /// What to do to a frame.
+        relay_frame: FramePoint<'_> => RelayFrame(FrameAction);
+        /// What to do at a use of the signing keys.
+        keys: KeysPoint => Keys(KeysAction);
+        /// What to do between two hosts.
+        net: NetPoint<'_> => Net(NetAction);
+    }
+
+    /// Watches a connection that opened now. For every rule it is one event, which comes when the rule holds and the
+    /// connection is as old as the rule asks; rules that are added later see it, too.
+    pub fn connection(
+        &self,
+        role: Role,
+        daemon: &str,
+        user: Option<&str>,
+        session: Option<SessionId>,
+    ) -> ConnectionWatch {
+        ConnectionWatch {
+            engine: self.clone(),
+            role,
+            daemon: daemon.into(),
+            user: user.map(Into::into),
+            session,
+            opened: self.now(),
+            shown: BTreeSet::new(),
+            next: None,
+        }
+    }
+}
+
+const fn bit(place: Place) -> u8 {
+    1 << place as u8
+}
+
+/// What happens to one connection. After [`poll`](Self::poll), ask again at [`poll_timeout`](Self::poll_timeout) and whenever
+/// [`FaultEngine::changes`] tells of a change.
+#[derive(Debug)]
+pub struct ConnectionWatch {
+    engine: FaultEngine,
+    role: Role,
+    daemon: Box<str>,
+    user: Option<Box<str>>,
+    session: Option<SessionId>,
+    opened: Instant,
+    /// The rules that it was shown to and that are still there.
+    shown: BTreeSet<u64>,
+    next: Option<Instant>,
+}
+
+impl ConnectionWatch {
+    /// What to do to the connection now.
+    pub fn poll(&mut self) -> Vec<Fired<ConnectionAction>> {
+        if !self.engine.any_at(Place::RelayConnection) {
+            self.shown.clear();
+            self.next = None;
+            return Vec::new();
+        }
+        let point = ConnectionPoint {
+            role: self.role,
+            daemon: &self.daemon,
+            user: self.user.as_deref(),
+            session: self.session,
+            opened: self.opened,
+        };
+        let now = self.engine.now();
+        let (fired, next) = self.engine.faults().connection(&point, &mut self.shown, now);
+        self.next = next;
+        fired
+    }
+
+    /// When to poll next, on the engine's time line; not before a change if there is none.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Waits until [`poll`](Self::poll) may have something to say. Cancel-safe.
+    pub async fn changed(&self, changes: &mut watch::Receiver<()>) {
+        tokio::select! {
+            biased;
+            // An error would mean that the engine is gone, which this watch itself prevents.
+            _ = changes.changed() => {}
+            () = self.engine.shared.timeline.sleep_until(self.next) => {}
+        }
+    }
+
+    /// How long the connection has been open, for [`FramePoint::age`].
+    pub fn age(&self) -> std::time::Duration {
+        self.engine.now() - self.opened
+    }
+}

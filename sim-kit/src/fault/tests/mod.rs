@@ -1,0 +1,5 @@
+mod engine;
+mod errors;
+mod rules;
+
+use super::*;
