@@ -1,24 +1,27 @@
 //! Keys and accounts below `/__sim`. The guard stands before it.
 
+mod accounts;
+
 use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sideband_sim_kit::admin::{Keys, RotateKeys, error_response};
-use tracing::error;
+use sideband_sim_kit::admin::{Keys, error_response};
 
+use self::accounts::Wrong;
 use crate::Api;
 
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/keys", get(keys))
         .route("/keys/rotate", post(rotate))
-        .route("/accounts", get(accounts))
+        .merge(accounts::router())
         .with_state(api)
 }
 
@@ -26,33 +29,17 @@ async fn keys(State(api): State<Api>) -> Json<Keys> {
     Json(api.keys_overview())
 }
 
-async fn rotate(State(api): State<Api>, body: Bytes) -> Response {
-    let wrong = |message: String| error_response(StatusCode::BAD_REQUEST, "bad_request", message);
-    let how = match decode(&body) {
-        Ok(how) => how,
-        Err(error) => return wrong(error.to_string()),
-    };
-    match api.rotate_with(how) {
-        Ok(keys) => Json(keys).into_response(),
-        Err(error) => wrong(error.to_string()),
-    }
+async fn rotate(State(api): State<Api>, body: Bytes) -> Result<Json<Keys>, Wrong> {
+    let how = decode(&body).map_err(|error| Wrong::Body(error.to_string()))?;
+    Ok(Json(api.rotate_with(how)?))
 }
 
-/// An object, or nothing at all; no list in its place, which serde would take as well.
-fn decode(body: &[u8]) -> Result<RotateKeys, serde_json::Error> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(RotateKeys::default());
-    }
-    let members: Map<String, Value> = serde_json::from_slice(body)?;
+fn wrong(message: String) -> Response {
+    error_response(StatusCode::BAD_REQUEST, "bad_request", message)
+}
+
+/// An object, or nothing at all, which is an empty one; no list in its place, which serde would take as well.
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    let members = if body.iter().all(u8::is_ascii_whitespace) { Map::new() } else { serde_json::from_slice(body)? };
     serde_json::from_value(Value::Object(members))
-}
-
-async fn accounts(State(api): State<Api>) -> Response {
-    match api.accounts() {
-        Ok(accounts) => Json(accounts).into_response(),
-        Err(error) => {
-            error!(%error, "cannot list the accounts");
-            error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the store failed")
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! The procedures. What comes before them in a request (origin, method, size, JSON) is in `http`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use axum::{Router, http::HeaderValue};
 use sideband_env::{Clock, Env, ShiftedClock, Timeline};
@@ -14,14 +17,18 @@ use sideband_protocol::{
     token::{Claims, KeySet, Limits},
 };
 use sideband_sim_kit::{
-    admin::{Accounts, DaemonAccount, Keys, RotateKeys},
+    admin::{Keys, RotateKeys},
     event::{EventKind, EventSink},
     fault::FaultEngine,
     presence::Presence,
 };
 use tracing::{error, warn};
 
-use crate::{ApiConfig, Code, Daemon, Digest, RotateError, Store, StoreError, admin, http, keys::SigningKeys};
+use crate::{
+    Access, Added, ApiConfig, Code, Daemon, Digest, RotateError, Store, StoreError, admin, http,
+    keys::{Rotation, SigningKeys, new_key},
+    rate::{RateLimiter, Requester},
+};
 
 /// The control plane. Cheap to clone; clones are the same one.
 #[derive(Clone)]
@@ -38,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventSink,
     entropy: Mutex<Box<dyn Entropy>>,
     keys: Mutex<SigningKeys>,
+    limiter: Option<RateLimiter>,
 }
 
 /// Why a procedure fails. The message is for the caller and holds no secret.
@@ -45,11 +53,13 @@ pub(crate) struct Shared {
 pub(crate) struct Failure {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
+    /// Seconds after which it may go better, for `Retry-After`.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
     }
 }
 
@@ -76,19 +86,24 @@ pub(crate) struct About {
 }
 
 impl Api {
-    /// A control plane with a new random signing key.
+    /// A control plane with the signing keys of its store, which is given a new random one if it has none.
+    ///
+    /// # Errors
+    /// The store cannot do its work.
     pub fn new(
         env: Env,
         config: ApiConfig,
         store: Arc<dyn Store>,
         presence: Arc<dyn Presence>,
         events: EventSink,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let mut entropy = env.entropy.entropy();
-        let keys = Mutex::new(SigningKeys::new(entropy.as_mut()));
+        let first = new_key(entropy.as_mut());
+        let keys = Mutex::new(SigningKeys::load(store.signing_keys(&first)?)?);
         let entropy = Mutex::new(entropy);
-        let shared = Arc::new(Shared { config, store, presence, events, entropy, keys });
-        Self { shared, faults: FaultEngine::new(Timeline::start()), clock: env.clock }
+        let limiter = config.rate_limit.map(RateLimiter::new);
+        let shared = Arc::new(Shared { config, store, presence, events, entropy, keys, limiter });
+        Ok(Self { shared, faults: FaultEngine::new(Timeline::start()), clock: env.clock })
     }
 
     /// The same control plane, which does what this engine's rules at `api.request` and `keys` say. To be called before its
@@ -100,6 +115,30 @@ impl Api {
     /// The same control plane, whose clock is fast by so many milliseconds; slow, if below zero.
     pub(crate) fn shifted(&self, millis: i64) -> Self {
         Self { clock: Arc::new(ShiftedClock::new(self.clock.clone(), millis)), ..self.clone() }
+    }
+
+    /// Brings accounts, codes, keys and the stored fault plan to the state after the start: the first user and daemon with
+    /// their credentials, and the first signing key alone. Session ids stay used (API-01).
+    ///
+    /// # Errors
+    /// The store cannot do its work.
+    pub fn reset(&self) -> Result<(), StoreError> {
+        let mut keys = self.keys();
+        self.shared.store.reset()?;
+        let first = new_key(self.entropy().as_mut());
+        *keys = SigningKeys::load(self.shared.store.signing_keys(&first)?)?;
+        let current = keys.current_kid().to_owned();
+        drop(keys);
+        if let Some(limiter) = &self.shared.limiter {
+            limiter.forget();
+        }
+        self.shared.events.emit(None, None, EventKind::KeysRotated { current, hard: true });
+        Ok(())
+    }
+
+    /// What is known. Signing keys are to be rotated by [`rotate_with`](Self::rotate_with), not there.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
     }
 
     /// The control plane over HTTP: `/api/trpc/{procedure}`, `/.well-known/jwks.json`, and 404 for everything else (it is the
@@ -128,41 +167,34 @@ impl Api {
 
     /// Makes a new key current at once; the old one stays published for the configured overlap, or, if `hard`, not at all
     /// (KEY-04).
-    pub fn rotate(&self, hard: bool) {
-        // Without an overlap of its own a rotation is never refused.
-        let _ = self.rotate_with(RotateKeys { hard, overlap_seconds: None });
+    ///
+    /// # Errors
+    /// The new key cannot be stored.
+    pub fn rotate(&self, hard: bool) -> Result<(), RotateError> {
+        self.rotate_with(RotateKeys { hard, overlap_seconds: None }).map(drop)
     }
 
     /// Makes a new key current at once, with an overlap of its own if it names one (KEY-04).
     ///
     /// # Errors
-    /// A hard rotation with an overlap.
+    /// A hard rotation with an overlap; or the new key cannot be stored, and the old one goes on.
     pub fn rotate_with(&self, how: RotateKeys) -> Result<Keys, RotateError> {
         let now = self.now();
         let mut keys = self.keys();
-        keys.rotate(how, self.shared.config.key_overlap, now, self.entropy().as_mut())?;
+        let rotation = Rotation::decide(how, self.shared.config.key_overlap, now, self.entropy().as_mut())?;
+        self.shared.store.rotate_keys(&rotation.new, rotation.previous_until, now)?;
+        keys.rotate(&rotation, now);
         let (current, overview) = (keys.current_kid().to_owned(), keys.overview(now));
         drop(keys);
         self.shared.events.emit(None, None, EventKind::KeysRotated { current, hard: how.hard });
         Ok(overview)
     }
 
-    pub(crate) fn accounts(&self) -> Result<Accounts, StoreError> {
-        let daemons = self.shared.store.daemons(None)?.into_iter();
-        let daemons = daemons.map(|daemon| DaemonAccount {
-            daemon_id: daemon.id,
-            owner: daemon.owner,
-            name: daemon.name,
-            resumable: daemon.resumable,
-        });
-        Ok(Accounts { users: self.shared.store.users()?, daemons: daemons.collect() })
-    }
-
     fn keys(&self) -> MutexGuard<'_, SigningKeys> {
         self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entropy(&self) -> MutexGuard<'_, Box<dyn Entropy>> {
+    pub(crate) fn entropy(&self) -> MutexGuard<'_, Box<dyn Entropy>> {
         self.shared.entropy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,7 +202,7 @@ impl Api {
         self.clock.unix_seconds()
     }
 
-    fn random_text(&self, length: usize) -> String {
+    pub(crate) fn random_text(&self, length: usize) -> String {
         random_base62(self.entropy().as_mut(), length)
     }
 
@@ -196,19 +228,19 @@ impl Api {
         relay_url: String,
         about: &mut About,
     ) -> Result<Session, Failure> {
-        let daemon = self.shared.store.daemon(&input.daemon_id)?;
-        let daemon = daemon.ok_or_else(|| Failure::new(ErrorCode::NotFound, "no such daemon"))?;
+        let access = self.shared.store.access(user, &input.daemon_id)?;
+        let Access { daemon, allowed } = access.ok_or_else(|| Failure::new(ErrorCode::NotFound, "no such daemon"))?;
         about.daemon = Some(daemon.id.clone());
-        if daemon.owner != user {
+        if !allowed {
             return Err(Failure::new(ErrorCode::Forbidden, "this user may not use this daemon"));
         }
-        let token = self.client_token(user, &daemon.id, about)?;
+        let token = self.client_token(user, &daemon, about)?;
         Ok(Session { relay_url, token })
     }
 
     /// `daemon.renewToken`.
-    pub(crate) fn renew_token(&self, daemon: &Daemon, can_resume: bool) -> PresenceToken {
-        PresenceToken { presence_token: self.presence_token(daemon, can_resume) }
+    pub(crate) fn renew_token(&self, daemon: &Daemon, can_resume: bool) -> Result<PresenceToken, Failure> {
+        Ok(PresenceToken { presence_token: self.presence_token(daemon, can_resume)? })
     }
 
     /// `quickConnect.create` (API-03).
@@ -223,10 +255,14 @@ impl Api {
         loop {
             let code = QuickConnectCode::random(self.entropy().as_mut()).to_string();
             let entry = Code { daemon_id: daemon.id.clone(), expires_at };
-            if self.shared.store.add_code(Digest::of(&code), entry, now)? {
-                let url = format!("{connect_base}#qc={code}");
-                return Ok(QuickConnect { code, url, expires_at: utc_text(expires_at) });
+            match self.shared.store.add_code(Digest::of(&code), &entry, now)? {
+                Added::Yes => {}
+                Added::Taken => continue,
+                // Removed since its key was looked at.
+                Added::NoHolder => return Err(unauthorized()),
             }
+            let url = format!("{connect_base}#qc={code}");
+            return Ok(QuickConnect { code, url, expires_at: utc_text(expires_at) });
         }
     }
 
@@ -254,7 +290,7 @@ impl Api {
         }
         // Whoever redeems a code is nobody whom we know: a new user each time.
         let user = format!("qc_{}", self.random_text(12));
-        let token = self.client_token(&user, &daemon.id, about)?;
+        let token = self.client_token(&user, &daemon, about)?;
         Ok(Redeemed { relay_url, token, daemon_id: daemon.id })
     }
 
@@ -266,20 +302,23 @@ impl Api {
         about: &mut About,
     ) -> Result<Registered, Failure> {
         let mut daemon = Daemon {
-            id: String::new(),
-            owner: user.to_owned(),
             name: input.name,
             identity_public_key: input.identity_public_key,
             resumable: input.resumable.unwrap_or(false),
+            ..Daemon::new("", user)
         };
         loop {
             daemon.id = format!("d_{}", self.random_text(10));
             let api_key = ApiKey::random(self.entropy().as_mut());
-            if self.shared.store.add_daemon(&daemon, Digest::of(api_key.expose()))? {
-                about.daemon = Some(daemon.id.clone());
-                let presence_token = self.presence_token(&daemon, false);
-                return Ok(Registered { daemon_id: daemon.id, api_key: api_key.expose().to_owned(), presence_token });
+            match self.shared.store.add_daemon(&daemon, Digest::of(api_key.expose()))? {
+                Added::Yes => {}
+                Added::Taken => continue,
+                // Removed since its token was looked at.
+                Added::NoHolder => return Err(unauthorized()),
             }
+            about.daemon = Some(daemon.id.clone());
+            let presence_token = self.presence_token(&daemon, false)?;
+            return Ok(Registered { daemon_id: daemon.id, api_key: api_key.expose().to_owned(), presence_token });
         }
     }
 
@@ -287,7 +326,7 @@ impl Api {
     pub(crate) async fn list_accessible(&self, user: &str) -> Result<Vec<AccessibleDaemon>, Failure> {
         let mut list = Vec::new();
         let mut relay_tells = true;
-        for daemon in self.shared.store.daemons(Some(user))? {
+        for daemon in self.shared.store.accessible(user)? {
             let mut status = DaemonPresence::Offline;
             if relay_tells {
                 match self.shared.presence.is_online(&daemon.id).await {
@@ -299,14 +338,14 @@ impl Api {
                     }
                 }
             }
-            let Daemon { id, owner: _, name, identity_public_key, resumable: _ } = daemon;
+            let Daemon { id, name, identity_public_key, .. } = daemon;
             list.push(AccessibleDaemon { id, name, identity_public_key, status });
         }
         Ok(list)
     }
 
     /// A client token for a session id that was never used before (API-01).
-    fn client_token(&self, user: &str, daemon: &str, about: &mut About) -> Result<String, Failure> {
+    fn client_token(&self, user: &str, daemon: &Daemon, about: &mut About) -> Result<String, Failure> {
         let session = loop {
             let session = SessionId::random(self.entropy().as_mut());
             if self.shared.store.insert_session_id_if_new(session)? {
@@ -315,22 +354,47 @@ impl Api {
         };
         about.session = Some(session);
         let jti = self.random_text(16);
-        let claims = Claims::client(&self.shared.config.issuer, user, daemon, session, &jti, self.now());
-        Ok(self.sign(claims))
+        self.sign(daemon, Claims::client(&self.shared.config.issuer, user, &daemon.id, session, &jti, self.now()))
     }
 
     /// A presence token; resumable if the daemon was registered so or says now that it can resume.
-    fn presence_token(&self, daemon: &Daemon, can_resume: bool) -> String {
+    fn presence_token(&self, daemon: &Daemon, can_resume: bool) -> Result<String, Failure> {
         let jti = self.random_text(16);
         let resumable = daemon.resumable || can_resume;
-        self.sign(Claims::daemon(&self.shared.config.issuer, &daemon.id, &jti, self.now(), resumable))
+        self.sign(daemon, Claims::daemon(&self.shared.config.issuer, &daemon.id, &jti, self.now(), resumable))
     }
 
-    fn sign(&self, mut claims: Claims) -> String {
+    /// Client and daemon meet at one relay: the region is the daemon's for both, else its owner's, else the configured one.
+    fn sign(&self, daemon: &Daemon, mut claims: Claims) -> Result<String, Failure> {
         self.faults_at_signing();
-        claims.region.clone_from(&self.shared.config.region);
-        claims.lim = self.shared.config.concurrent_sessions.map(|n| Limits { concurrent_sessions: n });
-        self.keys().sign(&claims)
+        let config = &self.shared.config;
+        let owners = || self.shared.store.user(&daemon.owner).map(|owner| owner.and_then(|owner| owner.region));
+        let region = match &daemon.region {
+            Some(region) => Some(region.clone()),
+            None => owners()?,
+        };
+        claims.region = region.or_else(|| config.region.clone());
+        let limit = daemon.concurrent_sessions.or(config.concurrent_sessions);
+        claims.lim = limit.map(|n| Limits { concurrent_sessions: n });
+        Ok(self.keys().sign(&claims))
+    }
+
+    /// Whether one more request fits the rate: of the credential if it is known, else of the peer.
+    pub(crate) fn check_rate(&self, credential: Option<&str>, peer: Option<IpAddr>) -> Result<(), Failure> {
+        let Some(limiter) = &self.shared.limiter else { return Ok(()) };
+        let requester = match credential.map(Digest::of) {
+            Some(digest) if self.is_known(digest)? => Requester::Credential(digest.id()),
+            Some(_) | None => Requester::Peer(peer),
+        };
+        limiter.take(requester).map_err(|retry_after| Failure {
+            retry_after: Some(retry_after),
+            ..Failure::new(ErrorCode::TooManyRequests, "too many requests")
+        })
+    }
+
+    fn is_known(&self, credential: Digest) -> Result<bool, StoreError> {
+        let store = &self.shared.store;
+        Ok(store.user_of_access_token(credential)?.is_some() || store.daemon_of_api_key(credential)?.is_some())
     }
 }
 

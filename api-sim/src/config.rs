@@ -2,7 +2,7 @@
 
 use sideband_sim_kit::guard::OriginPolicy;
 
-use crate::DEFAULT_OVERLAP;
+use crate::{DEFAULT_OVERLAP, RateLimit};
 
 /// Where a URL in an answer comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct ApiConfig {
     /// Most sessions at once that presence and client tokens allow the daemon; none by default, which leaves it to the relay
     /// (TOK-11, REL-23).
     pub concurrent_sessions: Option<u64>,
+    /// Most requests of one credential, or of one peer without a known one; more are 429 with `Retry-After`. Off by default.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl ApiConfig {
@@ -60,6 +62,7 @@ impl ApiConfig {
             key_overlap: DEFAULT_OVERLAP,
             region: None,
             concurrent_sessions: None,
+            rate_limit: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::{
         header::{
             ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
             ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
-            HOST, ORIGIN, VARY,
+            HOST, ORIGIN, RETRY_AFTER, VARY,
         },
         request::Parts,
         uri::Authority,
@@ -34,7 +34,7 @@ use sideband_sim_kit::{
     event::EventKind,
     fault::FAULT_HEADER,
     guard::bearer_token,
-    server::{CutConnection, Stopping},
+    server::{CutConnection, PeerAddr, Stopping},
 };
 
 use crate::{
@@ -98,9 +98,11 @@ async fn answer(api: &Api, parts: &Parts, body: Body, route: Route, about: &mut 
         Method::OPTIONS => return Ok(preflight()),
         _ => return Err(wrong_method("POST and OPTIONS")),
     }
+    let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0.ip());
+    let credential = bearer_token(&parts.headers);
+    api.check_rate(credential, peer)?;
     let input = read_input(&parts.headers, body).await;
     let stopping = parts.extensions.get::<Stopping>().cloned();
-    let credential = bearer_token(&parts.headers);
     let mut remains = api.faults_of_request(procedure, credential, input.as_ref().ok(), stopping, about).await;
     if let Some(answer) = remains.answer.take() {
         api.faults_after(remains);
@@ -140,7 +142,7 @@ async fn call(
         Procedure::RenewToken => {
             let daemon = api.daemon(credential, about)?;
             let RenewToken = RenewToken::from_value(value)?;
-            success(&api.renew_token(&daemon, can_resume))
+            success(&api.renew_token(&daemon, can_resume)?)
         }
         Procedure::CreateQuickConnect => {
             let daemon = api.daemon(credential, about)?;
@@ -234,9 +236,13 @@ fn success(data: &impl Serialize) -> Result<Response, Failure> {
 
 fn failure_response(failure: Failure, path: &str) -> Response {
     let status = StatusCode::from_u16(failure.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let retry_after = failure.retry_after;
     let body = ErrorBody::new(failure.code, failure.message, path);
     // Text and numbers only: it always becomes JSON.
     let mut response = json_response(status, serde_json::to_vec(&body).unwrap_or_default());
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if failure.code == ErrorCode::MethodNotSupported {
         let allow = if path == JWKS_PATH { "GET, HEAD" } else { "POST, OPTIONS" };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));

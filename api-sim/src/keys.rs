@@ -7,16 +7,21 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::admin::{KeyInfo, Keys, RotateKeys};
 
+use crate::{StoreError, StoredKey};
+
 /// How long a rotated key stays published unless configured otherwise, in seconds: until the last presence token that it
 /// signed has expired everywhere, and a few minutes more.
 pub const DEFAULT_OVERLAP: u64 = PRESENCE_LIFETIME + SKEW + 270;
 
-/// What was asked of a rotation cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why keys are not rotated.
+#[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// A hard rotation has no overlap.
     #[error("`hard` and `overlapSeconds` exclude each other")]
     HardWithOverlap,
+    /// The new key cannot be stored; the old one goes on signing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The key that signs, and those that did and are still published.
@@ -26,9 +31,36 @@ pub(crate) struct SigningKeys {
     old: Vec<(PublicKey, u64)>,
 }
 
+/// A rotation that is decided: what to store before it holds.
+pub(crate) struct Rotation {
+    pub(crate) new: StoredKey,
+    /// Until when the key before is published; none if not at all.
+    pub(crate) previous_until: Option<u64>,
+}
+
+impl Rotation {
+    /// What was asked, with a new key (KEY-04).
+    pub(crate) fn decide(
+        how: RotateKeys,
+        default_overlap: u64,
+        now: u64,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, RotateError> {
+        if how.hard && how.overlap_seconds.is_some() {
+            return Err(RotateError::HardWithOverlap);
+        }
+        let overlap = how.overlap_seconds.unwrap_or(default_overlap);
+        Ok(Self { new: new_key(entropy), previous_until: (!how.hard).then(|| now.saturating_add(overlap)) })
+    }
+}
+
 impl SigningKeys {
-    pub(crate) fn new(entropy: &mut dyn Entropy) -> Self {
-        Self { current: new_key(entropy), old: Vec::new() }
+    /// The keys as a store gives them: the one that signs before all.
+    pub(crate) fn load(stored: Vec<StoredKey>) -> Result<Self, StoreError> {
+        let mut stored = stored.into_iter();
+        let current = stored.next().ok_or_else(|| StoreError("there is no signing key".to_owned()))?;
+        let old = stored.filter_map(|key| Some((signer(&key).public(), key.published_until?)));
+        Ok(Self { current: signer(&current), old: old.collect() })
     }
 
     pub(crate) fn sign(&self, claims: &Claims) -> String {
@@ -40,25 +72,13 @@ impl SigningKeys {
     }
 
     /// Makes a new key current at once (KEY-04).
-    pub(crate) fn rotate(
-        &mut self,
-        how: RotateKeys,
-        default_overlap: u64,
-        now: u64,
-        entropy: &mut dyn Entropy,
-    ) -> Result<(), RotateError> {
-        if how.hard && how.overlap_seconds.is_some() {
-            return Err(RotateError::HardWithOverlap);
-        }
-        let previous = std::mem::replace(&mut self.current, new_key(entropy));
+    pub(crate) fn rotate(&mut self, rotation: &Rotation, now: u64) {
+        let previous = std::mem::replace(&mut self.current, signer(&rotation.new));
         self.old.retain(|(_, until)| *until > now);
-        if how.hard {
-            self.old.clear();
-        } else {
-            let until = now.saturating_add(how.overlap_seconds.unwrap_or(default_overlap));
-            self.old.insert(0, (previous.public(), until));
+        match rotation.previous_until {
+            None => self.old.clear(),
+            Some(until) => self.old.insert(0, (previous.public(), until)),
         }
-        Ok(())
     }
 
     fn still_published(&self, now: u64) -> impl Iterator<Item = &(PublicKey, u64)> {
@@ -83,7 +103,11 @@ impl SigningKeys {
     }
 }
 
-fn new_key(entropy: &mut dyn Entropy) -> Signer {
+fn signer(key: &StoredKey) -> Signer {
+    Signer::from_seed(&key.kid, &key.seed)
+}
+
+pub(crate) fn new_key(entropy: &mut dyn Entropy) -> StoredKey {
     let kid = format!("k-{}", random_base62(entropy, 10));
-    Signer::random(kid, entropy)
+    StoredKey::random(kid, entropy)
 }

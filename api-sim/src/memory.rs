@@ -1,69 +1,105 @@
 //! A store in memory, gone with the process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sideband_protocol::SessionId;
 
-use crate::{Code, Daemon, Digest, Store, StoreError};
+use crate::{
+    Access, Added, Code, CredentialId, Daemon, DaemonChange, Digest, Directory, FirstAccounts, Store, StoreError,
+    StoredKey, User,
+};
 
-/// How many of the newest session ids are remembered. A random id of 64 bits that comes again after so many others would
-/// be a wonder; the relay refuses it anyway while the old token lives (REL-10).
-const SESSION_IDS: usize = 1 << 20;
-
-/// Everything in memory. Looking up a secret compares it with every one there is, in constant time each (API-07).
+/// Everything in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    users: BTreeSet<String>,
+    first: Option<FirstAccounts>,
+    first_key: Option<StoredKey>,
+    session_ids: BTreeSet<SessionId>,
+    state: State,
+}
+
+/// What a reset takes away.
+#[derive(Debug, Default)]
+struct State {
+    users: BTreeMap<String, User>,
     daemons: BTreeMap<String, Daemon>,
+    grants: BTreeSet<(String, String)>,
     access_tokens: Secrets<String>,
     api_keys: Secrets<String>,
     codes: Secrets<Code>,
-    session_ids: BTreeSet<SessionId>,
-    session_order: VecDeque<SessionId>,
+    /// Newest first.
+    keys: Vec<StoredKey>,
+    fault_plan: Option<String>,
 }
 
 /// Values found by the digest of a secret.
 #[derive(Debug)]
-struct Secrets<T>(Vec<(Digest, T)>);
+struct Secrets<T>(BTreeMap<CredentialId, (Digest, T)>);
 
 impl<T> Default for Secrets<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(BTreeMap::new())
     }
 }
 
 impl<T> Secrets<T> {
-    /// Where a secret is; the time does not tell.
-    fn position(&self, wanted: Digest) -> Option<usize> {
-        let mut found = None;
-        for (at, (digest, _)) in self.0.iter().enumerate() {
-            if *digest == wanted {
-                found = Some(at);
-            }
-        }
-        found
-    }
-
     fn get(&self, wanted: Digest) -> Option<&T> {
-        self.position(wanted).map(|at| &self.0[at].1)
+        self.0.get(&wanted.id()).filter(|(digest, _)| *digest == wanted).map(|(_, value)| value)
     }
 
-    fn insert_if_new(&mut self, digest: Digest, value: T) -> bool {
-        let new = self.position(digest).is_none();
-        if new {
-            self.0.push((digest, value));
+    fn is_free(&self, digest: Digest) -> bool {
+        !self.0.contains_key(&digest.id())
+    }
+
+    fn insert_if_new(&mut self, digest: Digest, value: T) -> Added {
+        if !self.is_free(digest) {
+            return Added::Taken;
         }
-        new
+        self.0.insert(digest.id(), (digest, value));
+        Added::Yes
     }
 
     fn remove(&mut self, wanted: Digest) -> Option<T> {
-        self.position(wanted).map(|at| self.0.swap_remove(at).1)
+        self.get(wanted)?;
+        self.0.remove(&wanted.id()).map(|(_, value)| value)
+    }
+
+    fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.0.retain(|_, (_, value)| keep(value));
+    }
+
+    fn list(&self) -> Vec<(CredentialId, T)>
+    where
+        T: Clone,
+    {
+        self.0.iter().map(|(id, (_, value))| (*id, value.clone())).collect()
+    }
+}
+
+impl State {
+    fn install(&mut self, first: &FirstAccounts) {
+        let FirstAccounts { user, access_token, daemon, api_key } = first.clone();
+        self.access_tokens.insert_if_new(access_token, user.id.clone());
+        self.api_keys.insert_if_new(api_key, daemon.id.clone());
+        self.users.insert(user.id.clone(), user);
+        self.daemons.insert(daemon.id.clone(), daemon);
+    }
+
+    fn remove_daemon(&mut self, id: &str) -> bool {
+        self.api_keys.retain(|daemon| daemon != id);
+        self.codes.retain(|code| code.daemon_id != id);
+        self.grants.retain(|(_, daemon)| daemon != id);
+        self.daemons.remove(id).is_some()
+    }
+
+    fn may_use(&self, user: &str, daemon: &Daemon) -> bool {
+        daemon.owner == user || self.grants.contains(&(user.to_owned(), daemon.id.clone()))
     }
 }
 
@@ -74,76 +110,206 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn add_user(&self, user: &str) -> Result<(), StoreError> {
-        self.known().users.insert(user.to_owned());
+    fn install(&self, first: &FirstAccounts) -> Result<(), StoreError> {
+        let mut known = self.known();
+        if known.first.replace(first.clone()).is_none() {
+            known.state.install(first);
+        }
         Ok(())
     }
 
-    fn add_access_token(&self, token: Digest, user: &str) -> Result<(), StoreError> {
-        self.known().access_tokens.insert_if_new(token, user.to_owned());
+    fn reset(&self) -> Result<(), StoreError> {
+        let mut known = self.known();
+        let mut state = State { keys: known.first_key.iter().cloned().collect(), ..State::default() };
+        if let Some(first) = &known.first {
+            state.install(first);
+        }
+        known.state = state;
         Ok(())
+    }
+
+    fn add_user(&self, user: &User, access_token: Digest) -> Result<Added, StoreError> {
+        let state = &mut self.known().state;
+        if state.users.contains_key(&user.id) || !state.access_tokens.is_free(access_token) {
+            return Ok(Added::Taken);
+        }
+        state.users.insert(user.id.clone(), user.clone());
+        Ok(state.access_tokens.insert_if_new(access_token, user.id.clone()))
+    }
+
+    fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
+        Ok(self.known().state.users.get(id).cloned())
+    }
+
+    fn set_user_region(&self, id: &str, region: Option<&str>) -> Result<bool, StoreError> {
+        let state = &mut self.known().state;
+        let user = state.users.get_mut(id);
+        Ok(user.map(|user| user.region = region.map(str::to_owned)).is_some())
+    }
+
+    fn remove_user(&self, id: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let state = &mut self.known().state;
+        if state.users.remove(id).is_none() {
+            return Ok(None);
+        }
+        state.access_tokens.retain(|user| user != id);
+        state.grants.retain(|(user, _)| user != id);
+        let daemons = state.daemons.values().filter(|daemon| daemon.owner == id).map(|daemon| daemon.id.clone());
+        let daemons: Vec<_> = daemons.collect();
+        for daemon in &daemons {
+            state.remove_daemon(daemon);
+        }
+        Ok(Some(daemons))
+    }
+
+    fn add_access_token(&self, token: Digest, user: &str) -> Result<Added, StoreError> {
+        let state = &mut self.known().state;
+        if !state.users.contains_key(user) {
+            return Ok(Added::NoHolder);
+        }
+        Ok(state.access_tokens.insert_if_new(token, user.to_owned()))
     }
 
     fn user_of_access_token(&self, token: Digest) -> Result<Option<String>, StoreError> {
-        Ok(self.known().access_tokens.get(token).cloned())
+        Ok(self.known().state.access_tokens.get(token).cloned())
     }
 
-    fn revoke_access_token(&self, token: Digest) -> Result<bool, StoreError> {
-        Ok(self.known().access_tokens.remove(token).is_some())
+    fn revoke_access_token(&self, token: CredentialId) -> Result<bool, StoreError> {
+        Ok(self.known().state.access_tokens.0.remove(&token).is_some())
     }
 
-    fn add_daemon(&self, daemon: &Daemon, api_key: Digest) -> Result<bool, StoreError> {
-        let mut known = self.known();
-        if known.daemons.contains_key(&daemon.id) || !known.api_keys.insert_if_new(api_key, daemon.id.clone()) {
-            return Ok(false);
+    fn add_daemon(&self, daemon: &Daemon, api_key: Digest) -> Result<Added, StoreError> {
+        let state = &mut self.known().state;
+        if !state.users.contains_key(&daemon.owner) {
+            return Ok(Added::NoHolder);
         }
-        known.daemons.insert(daemon.id.clone(), daemon.clone());
-        Ok(true)
+        if state.daemons.contains_key(&daemon.id) || !state.api_keys.is_free(api_key) {
+            return Ok(Added::Taken);
+        }
+        state.daemons.insert(daemon.id.clone(), daemon.clone());
+        Ok(state.api_keys.insert_if_new(api_key, daemon.id.clone()))
     }
 
     fn daemon(&self, id: &str) -> Result<Option<Daemon>, StoreError> {
-        Ok(self.known().daemons.get(id).cloned())
+        Ok(self.known().state.daemons.get(id).cloned())
+    }
+
+    fn change_daemon(&self, id: &str, change: DaemonChange) -> Result<Option<Daemon>, StoreError> {
+        let state = &mut self.known().state;
+        let Some(daemon) = state.daemons.get_mut(id) else { return Ok(None) };
+        change.apply(daemon);
+        Ok(Some(daemon.clone()))
+    }
+
+    fn remove_daemon(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.known().state.remove_daemon(id))
+    }
+
+    fn add_api_key(&self, key: Digest, daemon: &str) -> Result<Added, StoreError> {
+        let state = &mut self.known().state;
+        if !state.daemons.contains_key(daemon) {
+            return Ok(Added::NoHolder);
+        }
+        Ok(state.api_keys.insert_if_new(key, daemon.to_owned()))
     }
 
     fn daemon_of_api_key(&self, key: Digest) -> Result<Option<Daemon>, StoreError> {
-        let known = self.known();
-        Ok(known.api_keys.get(key).and_then(|id| known.daemons.get(id)).cloned())
+        let state = &self.known().state;
+        Ok(state.api_keys.get(key).and_then(|id| state.daemons.get(id)).cloned())
     }
 
-    fn revoke_api_key(&self, key: Digest) -> Result<bool, StoreError> {
-        Ok(self.known().api_keys.remove(key).is_some())
+    fn revoke_api_key(&self, key: CredentialId) -> Result<bool, StoreError> {
+        Ok(self.known().state.api_keys.0.remove(&key).is_some())
     }
 
-    fn daemons(&self, owner: Option<&str>) -> Result<Vec<Daemon>, StoreError> {
-        let known = self.known();
-        Ok(known.daemons.values().filter(|daemon| owner.is_none_or(|owner| daemon.owner == owner)).cloned().collect())
+    fn add_grant(&self, user: &str, daemon: &str) -> Result<Added, StoreError> {
+        let state = &mut self.known().state;
+        if !state.users.contains_key(user) {
+            return Ok(Added::NoHolder);
+        }
+        match state.daemons.get(daemon).map(|daemon| state.may_use(user, daemon)) {
+            None => Ok(Added::NoHolder),
+            Some(true) => Ok(Added::Taken),
+            Some(false) => {
+                state.grants.insert((user.to_owned(), daemon.to_owned()));
+                Ok(Added::Yes)
+            }
+        }
     }
 
-    fn users(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.known().users.iter().cloned().collect())
+    fn remove_grant(&self, user: &str, daemon: &str) -> Result<bool, StoreError> {
+        Ok(self.known().state.grants.remove(&(user.to_owned(), daemon.to_owned())))
     }
 
-    fn add_code(&self, code: Digest, entry: Code, now: u64) -> Result<bool, StoreError> {
-        let mut known = self.known();
-        known.codes.0.retain(|(_, entry)| entry.expires_at > now);
-        Ok(known.codes.insert_if_new(code, entry))
+    fn access(&self, user: &str, daemon: &str) -> Result<Option<Access>, StoreError> {
+        let state = &self.known().state;
+        let daemon = state.daemons.get(daemon).cloned();
+        Ok(daemon.map(|daemon| Access { allowed: state.may_use(user, &daemon), daemon }))
+    }
+
+    fn accessible(&self, user: &str) -> Result<Vec<Daemon>, StoreError> {
+        let state = &self.known().state;
+        Ok(state.daemons.values().filter(|daemon| state.may_use(user, daemon)).cloned().collect())
+    }
+
+    fn directory(&self) -> Result<Directory, StoreError> {
+        let state = &self.known().state;
+        Ok(Directory {
+            users: state.users.values().cloned().collect(),
+            daemons: state.daemons.values().cloned().collect(),
+            access_tokens: state.access_tokens.list(),
+            api_keys: state.api_keys.list(),
+            grants: state.grants.iter().cloned().collect(),
+        })
+    }
+
+    fn add_code(&self, code: Digest, entry: &Code, now: u64) -> Result<Added, StoreError> {
+        let state = &mut self.known().state;
+        state.codes.retain(|entry| entry.expires_at > now);
+        if !state.daemons.contains_key(&entry.daemon_id) {
+            return Ok(Added::NoHolder);
+        }
+        Ok(state.codes.insert_if_new(code, entry.clone()))
     }
 
     fn consume_code(&self, code: Digest, now: u64) -> Result<Option<Code>, StoreError> {
-        Ok(self.known().codes.remove(code).filter(|entry| entry.expires_at > now))
+        Ok(self.known().state.codes.remove(code).filter(|entry| entry.expires_at > now))
     }
 
     fn insert_session_id_if_new(&self, session: SessionId) -> Result<bool, StoreError> {
-        let mut known = self.known();
-        if !known.session_ids.insert(session) {
-            return Ok(false);
+        Ok(self.known().session_ids.insert(session))
+    }
+
+    fn signing_keys(&self, first: &StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+        let known = &mut *self.known();
+        if known.first_key.is_none() {
+            known.first_key = Some(first.clone());
+            known.state.keys = vec![first.clone()];
         }
-        known.session_order.push_back(session);
-        if known.session_order.len() > SESSION_IDS
-            && let Some(oldest) = known.session_order.pop_front()
-        {
-            known.session_ids.remove(&oldest);
+        Ok(known.state.keys.clone())
+    }
+
+    fn rotate_keys(&self, new: &StoredKey, previous_until: Option<u64>, now: u64) -> Result<(), StoreError> {
+        let keys = &mut self.known().state.keys;
+        match previous_until {
+            None => keys.clear(),
+            Some(until) => {
+                for key in keys.iter_mut().filter(|key| key.published_until.is_none()) {
+                    key.published_until = Some(until);
+                }
+                keys.retain(|key| key.published_until.is_some_and(|until| until > now));
+            }
         }
-        Ok(true)
+        keys.insert(0, new.clone());
+        Ok(())
+    }
+
+    fn fault_plan(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.known().state.fault_plan.clone())
+    }
+
+    fn set_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError> {
+        self.known().state.fault_plan = plan.map(str::to_owned);
+        Ok(())
     }
 }

@@ -1,12 +1,15 @@
 //! Relay and control plane as processes of their own: each with its admin API, on an address of its own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::Router;
-use sideband::env::{EntropySource, Env, Listener, SeededEntropy, Timeline};
-use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore};
+use sideband::env::{Env, Listener, Timeline};
+use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
-use sideband_scenarios::cloud::{local_url, upgrades_to, with_admin};
+use sideband_scenarios::{
+    cloud::{local_url, upgrades_to, with_admin},
+    state,
+};
 use sideband_sim_kit::{
     admin::ready_router,
     event::EventSink,
@@ -17,7 +20,7 @@ use sideband_sim_kit::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    exposure::{Exposed, cannot_listen},
+    exposure::{Exposed, cannot_listen, state_failure},
     failure::Failure,
     tls::Security,
     trace::{Trace, Tracing},
@@ -108,6 +111,8 @@ pub(crate) struct ApiSetup {
     pub(crate) relay_url: String,
     /// Credentials follow from it; none where others than this machine can connect.
     pub(crate) seed: Option<u64>,
+    /// The file in which accounts, keys and codes outlive the process.
+    pub(crate) state: Option<PathBuf>,
     /// Who knows whether a daemon is online.
     pub(crate) presence: Arc<dyn Presence>,
     /// What takes the events.
@@ -117,17 +122,11 @@ pub(crate) struct ApiSetup {
 /// Serves a control plane with one user and one daemon.
 pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) -> Result<(Served, Bootstrap), Failure> {
     let events = setup.events;
-    let mut credentials = match setup.seed {
-        Some(seed) => SeededEntropy::new(seed, "credentials").entropy(),
-        None => env.entropy.entropy(),
-    };
-    let bootstrap = Bootstrap::draw(&mut *credentials);
-    let store = MemoryStore::default();
-    bootstrap.install(&store).map_err(Failure::cannot_run)?;
+    let (store, bootstrap) = state::open(&env, setup.seed, setup.state.as_deref()).map_err(state_failure)?;
     let mut config = ApiConfig::new(setup.issuer);
     config.relay_url = Advertised::Fixed(setup.relay_url);
     config.origins = exposed.origins.clone();
-    let api = Api::new(env, config, Arc::new(store), setup.presence, events.clone());
+    let api = Api::new(env, config, store, setup.presence, events.clone()).map_err(Failure::cannot_run)?;
     let metrics = Metrics::new(&events, None);
     let admin = ready_router(&["api"]).merge(api.admin_router());
     let app = with_admin(api.router(), admin, &events, &metrics, exposed.admin_token.as_ref());

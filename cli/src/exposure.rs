@@ -5,9 +5,27 @@ use std::net::SocketAddr;
 use anyhow::anyhow;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 use sideband::{env::Env, protocol::api::random_base62};
+use sideband_api_sim::OpenError;
+use sideband_scenarios::state::StateError;
 use sideband_sim_kit::guard::{AdminToken, OriginPolicy};
 
 use crate::{failure::Failure, values};
+
+/// The failure to get a store: a file that does not fit is wrong use, the rest is the machine's.
+pub(crate) fn state_failure(error: StateError) -> Failure {
+    match error {
+        StateError::Open(OpenError::Io { .. } | OpenError::InUse { .. }) | StateError::Store(_) => {
+            Failure::cannot_run(error)
+        }
+        StateError::Open(
+            OpenError::NotPlain { .. }
+            | OpenError::Exposed { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Newer { .. }
+            | OpenError::Damaged { .. },
+        ) => Failure::misuse(error),
+    }
+}
 
 /// Flags of every server.
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! A whole Sideband cloud on one address: relay, control plane and admin API, over whatever world it is given.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
@@ -9,8 +9,8 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore, StoreError};
-use sideband_env::{EntropySource, Env, Listener, SeededEntropy, Timeline};
+use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
+use sideband_env::{Env, Listener, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
     admin::{ADMIN_PATH, ready_router},
@@ -24,11 +24,16 @@ use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
 use url::Url;
 
+use crate::state::{self, StateError};
+
 /// How a cloud is set up. The default listens to loopback pages only and draws new credentials.
 #[derive(Debug, Clone)]
 pub struct CloudOptions {
     /// Credentials follow from this seed instead of being new; never where others than this machine can connect.
     pub seed: Option<u64>,
+    /// The file in which accounts, keys and codes outlive the process; in memory by default. Its credentials derive from its own
+    /// root secret, whatever the seed.
+    pub state: Option<PathBuf>,
     /// The web pages that may use it (API-06).
     pub origins: OriginPolicy,
     /// The base URL that others reach it by, `http://…` or `https://…`. Default: `relayUrl` follows each request's Host.
@@ -49,6 +54,7 @@ impl Default for CloudOptions {
     fn default() -> Self {
         Self {
             seed: None,
+            state: None,
             origins: OriginPolicy::default(),
             advertise: None,
             tls: false,
@@ -71,9 +77,9 @@ pub enum CloudError {
         /// Why.
         source: io::Error,
     },
-    /// The first user and daemon cannot be stored.
-    #[error("cannot store the credentials: {0}")]
-    Store(#[from] StoreError),
+    /// The state file cannot be used, or the first user and daemon cannot be stored.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// A running cloud. Dropping it stops it at once; [`Cloud::shutdown`] says goodbye.
@@ -99,7 +105,7 @@ impl Cloud {
     /// Starts a cloud on an address; port 0 takes any free one.
     ///
     /// # Errors
-    /// The address is taken or not this machine's.
+    /// The address is taken or not this machine's; or the state file cannot be used.
     pub async fn start(env: Env, addr: SocketAddr, options: CloudOptions) -> Result<Self, CloudError> {
         let bind = |source| CloudError::Bind { addr, source };
         let listener = env.network.bind(addr).await.map_err(bind)?;
@@ -110,7 +116,7 @@ impl Cloud {
     /// Starts a cloud on a listener that is bound already.
     ///
     /// # Errors
-    /// The first user and daemon cannot be stored.
+    /// The state file cannot be used.
     pub fn start_on(
         env: Env,
         listener: Box<dyn Listener>,
@@ -123,13 +129,7 @@ impl Cloud {
             None => local_url(addr, options.tls),
         };
         let issuer = base.clone();
-        let credentials = match options.seed {
-            Some(seed) => SeededEntropy::new(seed, "credentials").entropy(),
-            None => env.entropy.entropy(),
-        };
-        let bootstrap = Bootstrap::draw(&mut *{ credentials });
-        let store = MemoryStore::default();
-        bootstrap.install(&store)?;
+        let (store, bootstrap) = state::open(&env, options.seed, options.state.as_deref())?;
 
         let mut api_config = ApiConfig::new(&issuer);
         api_config.origins = options.origins.clone();
@@ -144,7 +144,8 @@ impl Cloud {
         // The relay asks the API for keys, the API asks the relay who is online: the API is made first, with a
         // presence that is filled in once the relay is there.
         let presence = Arc::new(LatePresence::default());
-        let api = Api::new(env.clone(), api_config, Arc::new(store), presence.clone(), events.for_host("api"));
+        let api = Api::new(env.clone(), api_config, store, presence.clone(), events.for_host("api"));
+        let api = api.map_err(StateError::from)?;
         let keys = api.clone();
         let mut relay_config = RelayConfig::new(&issuer, KeySource::InProcess(Arc::new(move || keys.key_set())));
         relay_config.origins = options.origins;

@@ -163,7 +163,7 @@ async fn api(common: Common) -> Fallible {
     config.relay_url = Advertised::Fixed("ws://relay/relay".to_owned());
     let presence =
         HttpPresence::new(env.clone(), format!("http://relay{ADMIN_PATH}").parse()?, Some(common.admin.clone()));
-    let api = Api::new(env.clone(), config, Arc::new(store), Arc::new(presence), common.sink.for_host("api"));
+    let api = Api::new(env.clone(), config, Arc::new(store), Arc::new(presence), common.sink.for_host("api"))?;
     let listener = env.network.bind(any(80)).await?;
     serve(listener, api.router(), options(), std::future::pending()).await;
     Ok(())

@@ -9,9 +9,11 @@
 //! | `POST sessions/{id}/drop` | the relay | [`Dropped`]; 404 if there is no such session |
 //! | `GET keys` | the API | [`Keys`] |
 //! | `POST keys/rotate` | the API | takes [`RotateKeys`], answers [`Keys`] |
-//! | `GET accounts` | the API | [`Accounts`] |
+//! | `accounts`, and what is below | the API | see [`accounts`] |
 //!
 //! Errors are `{"error":{"code","message"}}`. Members are in camelCase and are only ever added.
+
+pub mod accounts;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,6 +34,8 @@ use sideband_protocol::SessionId;
 use url::Url;
 
 use crate::guard::AdminToken;
+
+pub use accounts::{Accounts, DaemonAccount};
 
 /// Where the admin API is, below a sim's URL.
 pub const ADMIN_PATH: &str = "/__sim";
@@ -123,30 +127,6 @@ pub struct RotateKeys {
     /// How long the old key stays published, in seconds; the API's own choice if absent. Not with `hard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap_seconds: Option<u64>,
-}
-
-/// Answer of `accounts`: what a control plane knows. No credential is in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Accounts {
-    /// The users' ids.
-    pub users: Vec<String>,
-    /// The daemons.
-    pub daemons: Vec<DaemonAccount>,
-}
-
-/// A daemon as a control plane knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DaemonAccount {
-    /// The daemon.
-    pub daemon_id: String,
-    /// The user that it belongs to.
-    pub owner: String,
-    /// Its name.
-    pub name: Option<String>,
-    /// Whether it is registered as one whose sessions can be resumed.
-    pub resumable: bool,
 }
 
 /// The body of an error of `/__sim`, and of an upgrade that is refused (TOK-13).
@@ -285,14 +265,6 @@ impl AdminClient {
     pub async fn rotate_keys(&self, rotate: RotateKeys) -> Result<Keys, AdminError> {
         let body = serde_json::to_vec(&rotate).map_err(|_| AdminError::Unreadable)?;
         self.send(Method::POST, &["keys", "rotate"], body.into()).await
-    }
-
-    /// What the API knows of users and daemons.
-    ///
-    /// # Errors
-    /// Every [`AdminError`].
-    pub async fn accounts(&self) -> Result<Accounts, AdminError> {
-        self.get(&["accounts"]).await
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, AdminError> {

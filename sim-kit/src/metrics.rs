@@ -13,6 +13,7 @@
 //! | `sideband_sim_session_changes_total` | counter | `state` |
 //! | `sideband_sim_key_sets_total` | counter | `result` |
 //! | `sideband_sim_key_rotations_total` | counter | `hard` |
+//! | `sideband_sim_faults_total` | counter | `rule` |
 //! | `sideband_sim_events_total` | counter | `kind`, of kinds that are not counted above |
 //! | `sideband_sim_forwarded_frames_total`, `sideband_sim_forwarded_bytes_total` | counter | |
 //! | `sideband_sim_dropped_frames_total` | counter | `reason` |
@@ -99,6 +100,7 @@ struct Counters {
     sessions: Family<Labels, Counter>,
     key_sets: Family<Labels, Counter>,
     rotations: Family<Labels, Counter>,
+    faults: Family<Labels, Counter>,
     others: Family<Labels, Counter>,
 }
 
@@ -118,6 +120,7 @@ impl Counters {
             sessions: family("session_changes", "Changes of sessions' states at the relay"),
             key_sets: family("key_sets", "Requests of the relay for the key set"),
             rotations: family("key_rotations", "Rotations of the control plane's signing keys"),
+            faults: family("faults", "Faults that fired"),
             others: family("events", "Other events"),
         }
     }
@@ -149,6 +152,7 @@ impl Counters {
             EventKind::Session { state } => add(&self.sessions, vec![("state", state.clone())]),
             EventKind::KeySet { result } => add(&self.key_sets, vec![("result", result.clone())]),
             EventKind::KeysRotated { hard, .. } => add(&self.rotations, vec![("hard", hard.to_string())]),
+            EventKind::Fault { rule, .. } => add(&self.faults, vec![("rule", rule.clone())]),
             EventKind::Frame { .. } => add(&self.others, vec![("kind", "frame".to_owned())]),
             EventKind::Dropped { .. } => add(&self.others, vec![("kind", "dropped".to_owned())]),
             EventKind::Endpoint { .. } => add(&self.others, vec![("kind", "endpoint".to_owned())]),

@@ -41,7 +41,7 @@ async fn key_02_a_rotation_with_an_overlap_disturbs_nobody() {
     let session = server.connections()[0].session();
     let mut life = client.events_from_now();
     let before = world.grant().await;
-    world.cloud.api().rotate(false);
+    world.cloud.api().rotate(false).unwrap();
     assert_eq!(world.cloud.api().key_set().keys().len(), 2);
 
     // The session that stands goes on, and so does the daemon's socket.
@@ -65,7 +65,7 @@ async fn key_04_after_a_hard_rotation_old_tokens_get_401_and_connections_stay() 
     let client = world.client().await;
     echoes(&client).await;
     let (old, presence) = (world.grant().await, world.presence_token(true).await);
-    world.cloud.api().rotate(true);
+    world.cloud.api().rotate(true).unwrap();
     let rotated = world.event(|event| matches!(event.kind, EventKind::KeysRotated { .. })).await;
     assert!(matches!(rotated.kind, EventKind::KeysRotated { hard: true, .. }));
     let bearer = format!("Bearer {}", old.token);
@@ -87,7 +87,7 @@ fn races(world: &World, hard: usize) -> Env {
         let (api, dials) = (api.clone(), dials.clone());
         async move {
             if dials.fetch_add(1, Ordering::SeqCst) < hard {
-                api.rotate(true);
+                api.rotate(true).unwrap();
             }
         }
     })
@@ -130,7 +130,7 @@ async fn key_04_after_a_hard_rotation_a_connected_daemon_comes_back_with_its_ses
     echoes(&client).await;
     let mut life = client.events_from_now();
     let mut events = server.events_from_now();
-    world.cloud.api().rotate(true);
+    world.cloud.api().rotate(true).unwrap();
     assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
     server_event(&mut events, |event| matches!(event, ServerEvent::Online)).await;
     lifecycle(&mut life, |event| matches!(event, Lifecycle::Resumed)).await;
@@ -165,7 +165,7 @@ impl Apart {
         let presence = LatePresence::default();
         presence.fill(relay.relay.clone());
         let events = EventSink::new(Timeline::start(), "api");
-        let api = Api::new(env.clone(), config, Arc::new(store), Arc::new(presence), events);
+        let api = Api::new(env.clone(), config, Arc::new(store), Arc::new(presence), events).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(listener, api.router(), ServeOptions::default(), async {
             drop(stopped.await);
@@ -237,7 +237,7 @@ async fn key_01_an_unknown_key_is_looked_up_at_once() {
     let mut life = client.events_from_now();
     assert_eq!(apart.fetches(), ["ok"]);
     let old = apart.token().await;
-    apart.api.rotate(false);
+    apart.api.rotate(false).unwrap();
 
     // KEY-02: the old key is known, the new one becomes so, and nobody is disturbed.
     assert_eq!(apart.upgrade(&old).await.status, 101);
@@ -287,7 +287,7 @@ async fn key_04_a_hard_rotation_holds_once_the_relay_has_read_the_set_again() {
     let client = apart.account().connect().unwrap();
     echoes(&client).await;
     let (first, second) = (apart.token().await, apart.token().await);
-    apart.api.rotate(true);
+    apart.api.rotate(true).unwrap();
     assert_eq!(apart.upgrade(&first).await.status, 101, "the relay cannot know yet");
     // A new token makes it read the set.
     assert_eq!(apart.upgrade(&apart.token().await).await.status, 101);

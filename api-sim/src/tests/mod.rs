@@ -1,10 +1,14 @@
 //! The control plane through its router, without sockets.
 
+mod accounts;
 mod admin;
 mod faults;
+mod file;
+mod grants;
 mod order;
 mod procedures;
 mod quick_connect;
+mod rate;
 mod store;
 
 use std::{
@@ -21,8 +25,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 use sideband_env::{
-    BoxFuture, BoxStream, Env, FixedClock, HttpClient, HttpError, HttpRequest, HttpResponse, Listener, Network,
-    SeededEntropy, Target, Timeline,
+    BoxFuture, BoxStream, EntropySource, Env, FixedClock, HttpClient, HttpError, HttpRequest, HttpResponse, Listener,
+    Network, SeededEntropy, Target, Timeline,
 };
 use sideband_protocol::token::{Grant, Policy, Refusal, check};
 use sideband_sim_kit::{
@@ -31,7 +35,7 @@ use sideband_sim_kit::{
 };
 use tower::ServiceExt;
 
-use crate::{Api, ApiConfig, Bootstrap, Daemon, Digest, MemoryStore, Store};
+use crate::{Added, Api, ApiConfig, Bootstrap, Daemon, Digest, MemoryStore, Store, User};
 
 const NOW: u64 = 1_767_225_600;
 const ISSUER: &str = "http://api.test:7600";
@@ -82,7 +86,7 @@ impl Presence for Scripted {
 struct World {
     api: Api,
     router: Router,
-    store: Arc<MemoryStore>,
+    store: Arc<dyn Store>,
     presence: Arc<Scripted>,
     clock: Arc<FixedClock>,
     events: EventSink,
@@ -98,6 +102,17 @@ fn world(config: ApiConfig) -> World {
 }
 
 fn seeded(config: ApiConfig, seed: u64) -> World {
+    on(config, seed, Arc::new(MemoryStore::default()))
+}
+
+/// A world on a file; both, since the folder of the file must outlive it.
+fn on_file(config: ApiConfig) -> (World, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(file::open(&folder.path().join("state")).unwrap());
+    (on(config, 1, store), folder)
+}
+
+fn on(config: ApiConfig, seed: u64, store: Arc<dyn Store>) -> World {
     let clock = Arc::new(FixedClock::at_seconds(NOW));
     let env = Env {
         clock: clock.clone(),
@@ -105,12 +120,11 @@ fn seeded(config: ApiConfig, seed: u64) -> World {
         network: Arc::new(Nowhere),
         http: Arc::new(Nowhere),
     };
-    let store = Arc::new(MemoryStore::default());
     let boot = Bootstrap::draw(env.entropy.entropy().as_mut());
     boot.install(store.as_ref()).unwrap();
     let presence = Arc::new(Scripted::default());
     let events = EventSink::new(Timeline::start(), "api");
-    let api = Api::new(env, config, store.clone(), presence.clone(), events.clone());
+    let api = Api::new(env, config, store.clone(), presence.clone(), events.clone()).unwrap();
     World { router: api.router(), api, store, presence, clock, events, boot }
 }
 
@@ -185,16 +199,9 @@ impl World {
 
     /// A daemon of another user.
     fn add_strange_daemon(&self) -> &'static str {
-        self.store.add_user("u_other").unwrap();
-        let daemon = Daemon {
-            id: "d_other".into(),
-            owner: "u_other".into(),
-            name: None,
-            identity_public_key: None,
-            resumable: true,
-        };
-        assert!(self.store.add_daemon(&daemon, Digest::of("sbnd_dak_other")).unwrap());
-        self.store.add_access_token(Digest::of("other-token"), "u_other").unwrap();
+        assert_eq!(self.store.add_user(&User::new("u_other"), Digest::of("other-token")).unwrap(), Added::Yes);
+        let daemon = Daemon { resumable: true, ..Daemon::new("d_other", "u_other") };
+        assert_eq!(self.store.add_daemon(&daemon, Digest::of("sbnd_dak_other")).unwrap(), Added::Yes);
         "d_other"
     }
 

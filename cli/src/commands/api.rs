@@ -1,6 +1,6 @@
 //! `api`: the control plane alone.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use owo_colors::OwoColorize;
@@ -56,6 +56,9 @@ pub(crate) struct ApiArgs {
     /// Make the same credentials each time [default: new ones]
     #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N", value_parser = values::seed)]
     seed: Option<u64>,
+    /// Keep accounts, keys and codes in this file, and with them the credentials [default: in memory]
+    #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
+    state: Option<PathBuf>,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -73,6 +76,9 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     if exposed.remote && args.seed.is_some() {
         out.note("note: with --allow-remote the credentials are random in spite of --seed");
     }
+    if args.state.is_some() && args.seed.is_some() {
+        out.note("note: with --state the credentials are the file's in spite of --seed");
+    }
     let presence: Arc<dyn Presence> = match &args.relay_admin_url {
         Some(url) => {
             let token = values::relay_admin_token(args.relay_admin_token.as_deref())?;
@@ -84,10 +90,11 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let local = bound.local.clone();
     let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
     let relay_url = args.relay_url.as_str().to_owned();
-    let seed = args.seed.filter(|_| !exposed.remote);
+    let seed = args.seed.filter(|_| !exposed.remote && args.state.is_none());
     let events = EventSink::new(Timeline::start(), "api");
     let tracing = args.trace.start(&events)?;
-    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, presence, events };
+    let state = args.state.clone();
+    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, state, presence, events };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
     let events = served.events.subscribe();

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     echo,
     exposure::cannot_listen,
+    exposure::state_failure,
     failure::Failure,
     journal::{self, Words},
     output::Output,
@@ -130,7 +131,7 @@ pub(crate) async fn run(out: &Output) -> Result<(), Failure> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let cloud = Cloud::start(env.clone(), any, CloudOptions::default()).await.map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
-        CloudError::Store(_) => Failure::cannot_run(error),
+        CloudError::State(error) => state_failure(error),
     })?;
     ready::prove(&env, cloud.api_url(), None, Some(cloud.relay()), &Security::default()).await?;
     if !out.is_quiet() {

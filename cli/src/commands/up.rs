@@ -1,6 +1,10 @@
 //! `up`: the whole cloud on one port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 use owo_colors::OwoColorize;
@@ -14,7 +18,7 @@ use url::Url;
 use crate::{
     apart::Bound,
     echo, explain,
-    exposure::{Exposed, Exposure, cannot_listen},
+    exposure::{Exposed, Exposure, cannot_listen, state_failure},
     failure::Failure,
     journal,
     output::Output,
@@ -33,6 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   sideband-sim up                                  on 127.0.0.1:7600, new credentials
   sideband-sim up --seed 7 --daemon                the same credentials each time, and an echo daemon
+  sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
   sideband-sim up --addr 0.0.0.0:7600 --allow-remote
                                                    for containers and other machines
@@ -53,6 +58,9 @@ pub(crate) struct UpArgs {
     /// Make the same credentials each time [default: new ones]
     #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N", value_parser = values::seed)]
     seed: Option<u64>,
+    /// Keep accounts, keys and codes in this file, and with them the credentials [default: in memory]
+    #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Also run an echo daemon, and print a Quick Connect code for it
     #[arg(long, env = "SIDEBAND_SIM_DAEMON", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     daemon: bool,
@@ -95,6 +103,9 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     if exposed.remote && args.seed.is_some() {
         out.note("note: with --allow-remote the credentials are random in spite of --seed");
     }
+    if args.state.is_some() && args.seed.is_some() {
+        out.note("note: with --state the credentials are the file's in spite of --seed");
+    }
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
     let tracing = args.trace.start(cloud.events())?;
     let local = local_url(cloud.addr(), security.is_tls());
@@ -128,6 +139,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
 async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) -> Result<Cloud, Failure> {
     let options = CloudOptions {
         seed: seed(args, exposed),
+        state: args.state.clone(),
         origins: exposed.origins.clone(),
         advertise: args.advertise_url.clone(),
         tls: security.is_tls(),
@@ -138,13 +150,13 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
     let bound = Bound::to(args.addr, security, &env).await?;
     Cloud::start_on(env, bound.listener, bound.addr, options).map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
-        CloudError::Store(_) => Failure::cannot_run(error),
+        CloudError::State(error) => state_failure(error),
     })
 }
 
-/// The seed that the credentials follow from: none where others could guess them.
+/// The seed that the credentials follow from: none where others could guess them, or where a file keeps its own.
 fn seed(args: &UpArgs, exposed: &Exposed) -> Option<u64> {
-    args.seed.filter(|_| !exposed.remote)
+    args.seed.filter(|_| !exposed.remote && args.state.is_none())
 }
 
 /// The admin API as others should ask it: who has no token must come by loopback.
@@ -169,11 +181,11 @@ async fn say_ready(args: &UpArgs, exposed: &Exposed, security: &Security, cloud:
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
         ca: security.authority.as_deref(),
     };
-    out.say(&line, || describe(&line, args.daemon)).await;
+    out.say(&line, || describe(&line, args.state.as_deref(), args.daemon)).await;
 }
 
 /// The ready line for people: where it is, what to log in with, and what to set.
-fn describe(line: &ReadyLine<'_>, daemon: bool) -> String {
+fn describe(line: &ReadyLine<'_>, state: Option<&Path>, daemon: bool) -> String {
     let api = line.api_url.unwrap_or_default();
     let mut text = format!("\n{} {}\n\n", "●".green(), "Sideband cloud is up".bold());
     let mut put = |name: &str, value: &str, note: &str| {
@@ -194,9 +206,10 @@ fn describe(line: &ReadyLine<'_>, daemon: bool) -> String {
     if let Some(ca) = line.ca {
         put("trust", &ca.display().to_string(), "for browsers, and as NODE_EXTRA_CA_CERTS");
     }
-    match line.seed.flatten() {
-        Some(seed) => put("seed", &seed.to_string(), "the same credentials each time"),
-        None => put("seed", "none", "new credentials each time"),
+    match (line.seed.flatten(), state) {
+        (Some(seed), _) => put("seed", &seed.to_string(), "the same credentials each time"),
+        (None, Some(file)) => put("state", &file.display().to_string(), "the same credentials with this file"),
+        (None, None) => put("seed", "none", "new credentials each time"),
     }
     if let Some(credentials) = line.credentials {
         text.push_str(&snippets(api, line, credentials, daemon));

@@ -6,6 +6,8 @@ mod daemon;
 mod demo;
 mod errors;
 mod examples;
+mod kill;
+mod state;
 mod support;
 mod tls;
 mod trace;

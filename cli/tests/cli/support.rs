@@ -144,6 +144,11 @@ impl Sim {
         self.lines = None;
     }
 
+    /// Kills it on the spot.
+    pub(crate) fn kill(&mut self) {
+        self.child.start_kill().unwrap();
+    }
+
     /// Sends a signal: `TERM`, `INT`, `KILL`.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it has ended").to_string();

@@ -1,0 +1,285 @@
+//! Accounts below `/__sim`: users, daemons, credentials and grants.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{delete, get, patch, post, put},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use sideband_protocol::api::{ApiKey, Input, RegisterDaemon};
+use sideband_sim_kit::admin::{
+    accounts::{
+        Accounts, DaemonAccount, DaemonCreated, DaemonSettings, Granted, KeyIssued, NewDaemon, NewUser, Removed,
+        TokenIssued, UserAccount, UserChange, UserCreated, UserRemoved,
+    },
+    error_response,
+};
+use tracing::error;
+
+use super::{decode, wrong};
+use crate::{
+    AccessToken, Added, Api, CredentialId, Daemon, DaemonChange, Digest, Directory, RotateError, StoreError, User,
+};
+
+/// Most characters of an id or a region.
+const MAX_NAME: usize = 64;
+
+pub(super) fn router() -> Router<Api> {
+    Router::new()
+        .route("/accounts", get(list))
+        .route("/accounts/users", post(create_user))
+        .route("/accounts/users/{id}", patch(change_user).delete(remove_user))
+        .route("/accounts/users/{id}/tokens", post(issue_token))
+        .route("/accounts/tokens/{id}", delete(revoke_token))
+        .route("/accounts/daemons", post(create_daemon))
+        .route("/accounts/daemons/{id}", patch(change_daemon).delete(remove_daemon))
+        .route("/accounts/daemons/{id}/keys", post(issue_key))
+        .route("/accounts/keys/{id}", delete(revoke_key))
+        .route("/accounts/daemons/{id}/grants/{user}", put(grant).delete(revoke_grant))
+}
+
+/// What is wrong with a request.
+pub(super) enum Wrong {
+    Body(String),
+    NotThere(&'static str),
+    Taken,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Wrong {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<RotateError> for Wrong {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::HardWithOverlap => Self::Body(error.to_string()),
+            RotateError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl IntoResponse for Wrong {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Body(message) => wrong(message),
+            Self::NotThere(what) => {
+                error_response(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+            }
+            Self::Taken => error_response(StatusCode::CONFLICT, "conflict", "the id is taken"),
+            Self::Store(error) => {
+                error!(%error, "an admin request failed");
+                error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the store failed")
+            }
+        }
+    }
+}
+
+type Answer<T> = Result<Json<T>, Wrong>;
+
+fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Wrong> {
+    decode(bytes).map_err(|error| Wrong::Body(error.to_string()))
+}
+
+/// An id as a path and a token can carry it.
+fn check_id(id: &str) -> Result<(), Wrong> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    // A path of dots alone is another path.
+    let dots = id.bytes().all(|byte| byte == b'.');
+    if dots || id.len() > MAX_NAME || !id.bytes().all(fits) {
+        return Err(Wrong::Body(format!("an id is 1 to {MAX_NAME} letters, digits, `_`, `-` and `.`")));
+    }
+    Ok(())
+}
+
+fn check_region(region: Option<&str>) -> Result<(), Wrong> {
+    if region.is_some_and(|region| region.is_empty() || region.len() > MAX_NAME) {
+        return Err(Wrong::Body(format!("`region` is 1 to {MAX_NAME} bytes of text")));
+    }
+    Ok(())
+}
+
+/// TOK-11: a relay would refuse tokens with less.
+fn check_limit(limit: Option<u64>) -> Result<(), Wrong> {
+    if limit.is_some_and(|limit| !(1..=i64::MAX as u64).contains(&limit)) {
+        return Err(Wrong::Body("`concurrentSessions` is at least 1".to_owned()));
+    }
+    Ok(())
+}
+
+fn credential_id(text: &str, what: &'static str) -> Result<CredentialId, Wrong> {
+    text.parse().map_err(|_| Wrong::NotThere(what))
+}
+
+fn removed(was_there: bool, what: &'static str) -> Answer<Removed> {
+    if was_there { Ok(Json(Removed { removed: true })) } else { Err(Wrong::NotThere(what)) }
+}
+
+fn accounts(api: &Api) -> Answer<Accounts> {
+    let Directory { users, daemons, access_tokens, api_keys, grants } = api.store().directory()?;
+    let ids = |list: &[(CredentialId, String)], of: &str| -> Vec<String> {
+        list.iter().filter(|(_, holder)| holder == of).map(|(id, _)| id.to_string()).collect()
+    };
+    let daemons = daemons.into_iter().map(|daemon| DaemonAccount {
+        api_key_ids: ids(&api_keys, &daemon.id),
+        grants: grants.iter().filter(|(_, id)| *id == daemon.id).map(|(user, _)| user.clone()).collect(),
+        daemon_id: daemon.id,
+        owner: daemon.owner,
+        name: daemon.name,
+        resumable: daemon.resumable,
+        region: daemon.region,
+        concurrent_sessions: daemon.concurrent_sessions,
+    });
+    let daemons = daemons.collect();
+    let user_accounts = users.iter().map(|user| UserAccount {
+        user_id: user.id.clone(),
+        region: user.region.clone(),
+        access_token_ids: ids(&access_tokens, &user.id),
+    });
+    let user_accounts = user_accounts.collect();
+    Ok(Json(Accounts { users: users.into_iter().map(|user| user.id).collect(), daemons, user_accounts }))
+}
+
+async fn list(State(api): State<Api>) -> Answer<Accounts> {
+    accounts(&api)
+}
+
+/// Draws until an id or a secret is free; one that was wished for is not drawn again.
+fn until_free<T: Serialize>(
+    wished: bool,
+    mut draw: impl FnMut() -> Result<(Added, T), StoreError>,
+    holder: &'static str,
+) -> Answer<T> {
+    loop {
+        match draw()? {
+            (Added::Yes, made) => return Ok(Json(made)),
+            (Added::NoHolder, _) => return Err(Wrong::NotThere(holder)),
+            (Added::Taken, _) if wished => return Err(Wrong::Taken),
+            (Added::Taken, _) => {}
+        }
+    }
+}
+
+async fn create_user(State(api): State<Api>, bytes: Bytes) -> Answer<UserCreated> {
+    let NewUser { user_id, region } = body(&bytes)?;
+    user_id.as_deref().map_or(Ok(()), check_id)?;
+    check_region(region.as_deref())?;
+    let draw = || {
+        let user_id = user_id.clone().unwrap_or_else(|| format!("u_{}", api.random_text(10)));
+        let token = AccessToken::random(api.entropy().as_mut());
+        let digest = Digest::of(token.expose());
+        let added = api.store().add_user(&User { id: user_id.clone(), region: region.clone() }, digest)?;
+        let access_token = token.expose().to_owned();
+        Ok((added, UserCreated { user_id, access_token, access_token_id: digest.id().to_string() }))
+    };
+    until_free(user_id.is_some(), draw, "user")
+}
+
+async fn change_user(State(api): State<Api>, Path(id): Path<String>, bytes: Bytes) -> Answer<Accounts> {
+    let UserChange { region } = body(&bytes)?;
+    let region = region.as_ref().map(Option::as_deref);
+    check_region(region.flatten())?;
+    let there = match region {
+        Some(region) => api.store().set_user_region(&id, region)?,
+        None => api.store().user(&id)?.is_some(),
+    };
+    if !there {
+        return Err(Wrong::NotThere("user"));
+    }
+    accounts(&api)
+}
+
+async fn remove_user(State(api): State<Api>, Path(id): Path<String>) -> Answer<UserRemoved> {
+    let daemon_ids = api.store().remove_user(&id)?.ok_or(Wrong::NotThere("user"))?;
+    Ok(Json(UserRemoved { removed: true, daemon_ids }))
+}
+
+async fn issue_token(State(api): State<Api>, Path(id): Path<String>) -> Answer<TokenIssued> {
+    let draw = || {
+        let token = AccessToken::random(api.entropy().as_mut());
+        let digest = Digest::of(token.expose());
+        let added = api.store().add_access_token(digest, &id)?;
+        let access_token = token.expose().to_owned();
+        Ok((added, TokenIssued { access_token, access_token_id: digest.id().to_string() }))
+    };
+    until_free(false, draw, "user")
+}
+
+async fn revoke_token(State(api): State<Api>, Path(id): Path<String>) -> Answer<Removed> {
+    const WHAT: &str = "access token";
+    removed(api.store().revoke_access_token(credential_id(&id, WHAT)?)?, WHAT)
+}
+
+async fn create_daemon(State(api): State<Api>, bytes: Bytes) -> Answer<DaemonCreated> {
+    let new: NewDaemon = body(&bytes)?;
+    new.daemon_id.as_deref().map_or(Ok(()), check_id)?;
+    check_region(new.region.as_deref())?;
+    check_limit(new.concurrent_sessions)?;
+    // What `daemon.register` asks of the key holds here too.
+    let key = serde_json::json!({"identityPublicKey": new.identity_public_key});
+    RegisterDaemon::from_value(&key).map_err(|error| Wrong::Body(error.to_string()))?;
+    let draw = || {
+        let daemon_id = new.daemon_id.clone().unwrap_or_else(|| format!("d_{}", api.random_text(10)));
+        let key = ApiKey::random(api.entropy().as_mut());
+        let digest = Digest::of(key.expose());
+        let daemon = Daemon {
+            id: daemon_id.clone(),
+            owner: new.owner.clone(),
+            name: new.name.clone(),
+            identity_public_key: new.identity_public_key.clone(),
+            resumable: new.resumable,
+            region: new.region.clone(),
+            concurrent_sessions: new.concurrent_sessions,
+        };
+        let added = api.store().add_daemon(&daemon, digest)?;
+        let api_key = key.expose().to_owned();
+        Ok((added, DaemonCreated { daemon_id, api_key, api_key_id: digest.id().to_string() }))
+    };
+    until_free(new.daemon_id.is_some(), draw, "user")
+}
+
+async fn change_daemon(State(api): State<Api>, Path(id): Path<String>, bytes: Bytes) -> Answer<Accounts> {
+    let DaemonSettings { region, concurrent_sessions } = body(&bytes)?;
+    check_region(region.as_ref().and_then(Option::as_deref))?;
+    check_limit(concurrent_sessions.flatten())?;
+    let change = DaemonChange { region, concurrent_sessions };
+    api.store().change_daemon(&id, change)?.ok_or(Wrong::NotThere("daemon"))?;
+    accounts(&api)
+}
+
+async fn remove_daemon(State(api): State<Api>, Path(id): Path<String>) -> Answer<Removed> {
+    removed(api.store().remove_daemon(&id)?, "daemon")
+}
+
+async fn issue_key(State(api): State<Api>, Path(id): Path<String>) -> Answer<KeyIssued> {
+    let draw = || {
+        let key = ApiKey::random(api.entropy().as_mut());
+        let digest = Digest::of(key.expose());
+        let added = api.store().add_api_key(digest, &id)?;
+        let api_key = key.expose().to_owned();
+        Ok((added, KeyIssued { api_key, api_key_id: digest.id().to_string() }))
+    };
+    until_free(false, draw, "daemon")
+}
+
+async fn revoke_key(State(api): State<Api>, Path(id): Path<String>) -> Answer<Removed> {
+    const WHAT: &str = "API key";
+    removed(api.store().revoke_api_key(credential_id(&id, WHAT)?)?, WHAT)
+}
+
+async fn grant(State(api): State<Api>, Path((daemon, user)): Path<(String, String)>) -> Answer<Granted> {
+    match api.store().add_grant(&user, &daemon)? {
+        Added::Yes => Ok(Json(Granted { granted: true })),
+        Added::Taken => Ok(Json(Granted { granted: false })),
+        Added::NoHolder => Err(Wrong::NotThere("user or daemon")),
+    }
+}
+
+async fn revoke_grant(State(api): State<Api>, Path((daemon, user)): Path<(String, String)>) -> Answer<Removed> {
+    removed(api.store().remove_grant(&user, &daemon)?, "grant")
+}

@@ -1,0 +1,247 @@
+//! The state file: what survives it, what it holds, and what is refused as one.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use rusqlite::Connection;
+use serde_json::json;
+use sideband_protocol::SessionId;
+
+use super::*;
+use crate::{OpenError, SqliteStore};
+
+pub(super) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(path, SeededEntropy::new(9, "root").entropy().as_mut())
+}
+
+fn error(path: &Path) -> String {
+    open(path).unwrap_err().to_string()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Every file of a folder with what is in it.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mut all: Vec<_> = entries.map(|entry| (name(&entry), fs::read(entry.path()).unwrap())).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn api_05_a_restart_keeps_credentials_codes_and_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let live = |seed| {
+        let store = open(&path).unwrap();
+        let boot = Bootstrap::derive(store.root());
+        boot.install(&store).unwrap();
+        (on(config(), seed, Arc::new(store)), boot)
+    };
+    let (before, boot) = live(1);
+    let (user, api_key) = (boot.access_token.expose(), boot.api_key.expose());
+    let session = before.call("relay.createSession", user, json!({"daemonId": boot.daemon_id})).await.text("token");
+    let presence = before.call("daemon.renewToken", api_key, json!(null)).await.text("presenceToken");
+    before.api.rotate(false).unwrap();
+    let used = before.call("quickConnect.create", api_key, json!({})).await.text("code");
+    let code = before.call("quickConnect.create", api_key, json!({})).await.text("code");
+    before.set_online(&boot.daemon_id);
+    before.call("quickConnect.redeem", "", json!({"code": used})).await.data();
+    let keys = before.api.keys_overview();
+    drop(before);
+
+    let (after, again) = live(2);
+    assert_eq!((again.daemon_id.as_str(), again.access_token.expose()), (boot.daemon_id.as_str(), user));
+    assert_eq!(again.api_key.expose(), api_key);
+    assert_eq!(after.api.keys_overview(), keys);
+    for token in [&session, &presence] {
+        assert_eq!(after.check(token).unwrap().daemon_id, boot.daemon_id);
+    }
+    after.set_online(&boot.daemon_id);
+    assert_eq!(after.call("quickConnect.redeem", "", json!({"code": used})).await.status, 404);
+    after.call("quickConnect.redeem", "", json!({"code": code})).await.data();
+    assert_eq!(after.call("quickConnect.redeem", "", json!({"code": code})).await.status, 404);
+    let sid = SessionId::from_claim(claims(&session)["sid"].as_str().unwrap()).unwrap();
+    assert!(!after.store.insert_session_id_if_new(sid).unwrap(), "API-01 holds over lives");
+
+    // What was revoked stays so; a reset brings it back.
+    assert!(after.store.revoke_api_key(Digest::of(api_key).id()).unwrap());
+    after.api.rotate(true).unwrap();
+    drop(after);
+    let (last, _) = live(3);
+    assert_eq!(last.call("daemon.renewToken", api_key, json!(null)).await.status, 401);
+    assert!(last.check(&presence).is_err());
+    last.api.reset().unwrap();
+    last.call("daemon.renewToken", api_key, json!(null)).await.data();
+    assert!(last.check(&presence).is_ok(), "the first key signs again");
+}
+
+#[test]
+fn api_07_files_are_private_and_hold_no_credential() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let store = open(&path).unwrap();
+    let boot = Bootstrap::derive(store.root());
+    boot.install(&store).unwrap();
+    store.add_user(&User::new("u_2"), Digest::of("sim_at_plain")).unwrap();
+    let files = contents(folder.path());
+    assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["state", "state-wal"]);
+    for (name, bytes) in &files {
+        assert_eq!(mode(&folder.path().join(name)), 0o600, "{name}");
+        for secret in [boot.api_key.expose(), boot.access_token.expose(), "sim_at_plain"] {
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{name}");
+        }
+    }
+    assert!(files[1].1.windows(3).any(|part| part == b"u_2"), "it is there, and was looked for in the right place");
+    drop(store);
+    assert_eq!(contents(folder.path()).len(), 1, "the log goes with an orderly end");
+}
+
+#[test]
+fn a_file_has_one_user_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let store = open(&path).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(open(&path), Err(OpenError::InUse { .. })));
+        assert!(error(&path).contains("in use by another simulator"));
+    }
+    store.add_user(&User::new("u_1"), Digest::of("t")).unwrap();
+    drop(store);
+    assert!(open(&path).unwrap().user("u_1").unwrap().is_some());
+}
+
+#[test]
+fn what_is_no_plain_private_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    drop(open(&at("state")).unwrap());
+    symlink(at("state"), at("link")).unwrap();
+    symlink(at("nothing"), at("dangling")).unwrap();
+    for link in ["link", "dangling"] {
+        assert!(error(&at(link)).contains("is a symbolic link"), "{}", error(&at(link)));
+    }
+    assert!(!at("nothing").exists(), "nothing was made behind the link");
+    assert!(error(folder.path()).contains("is a folder"));
+    assert!(matches!(open(&at("no/such/folder")), Err(OpenError::Io { .. })));
+    assert!(matches!(open(Path::new("/")), Err(OpenError::Io { .. })));
+    fs::set_permissions(at("state"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(error(&at("state")).contains("(mode 0640); run `chmod 600`"));
+    // A link among its folders is the user's own affair.
+    fs::set_permissions(at("state"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink(folder.path(), at("here")).unwrap();
+    drop(open(&at("here/state")).unwrap());
+}
+
+#[test]
+fn an_empty_file_is_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let root = open(&path).unwrap().root().clone();
+    assert_eq!(*open(&path).unwrap().root(), root);
+}
+
+/// Makes a private file, tries it, and sees that it and its folder are as before.
+fn refused(make: impl FnOnce(&Path)) -> OpenError {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    make(&path);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let before = contents(folder.path());
+    let error = open(&path).unwrap_err();
+    assert!(contents(folder.path()) == before, "it was touched: {error}");
+    error
+}
+
+/// Changes a good state file with another program.
+fn changed(sql: &'static str) -> impl FnOnce(&Path) {
+    move |path| {
+        drop(open(path).unwrap());
+        Connection::open(path).unwrap().execute_batch(sql).unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_something_else_is_left_as_it_is() {
+    let text = refused(|path| fs::write(path, "seed = 7\n").unwrap());
+    assert!(text.to_string().contains("is not a state file of this simulator"), "{text}");
+    for journal in ["WAL", "DELETE"] {
+        let foreign = refused(|path| {
+            let other = Connection::open(path).unwrap();
+            let sql = format!("PRAGMA journal_mode = {journal}; CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+            other.execute_batch(&sql).unwrap();
+        });
+        assert!(matches!(foreign, OpenError::Foreign { .. }), "{foreign}");
+    }
+}
+
+#[test]
+fn a_newer_file_is_left_as_it_is() {
+    let newer = refused(changed("PRAGMA journal_mode = DELETE; PRAGMA user_version = 2"));
+    assert!(matches!(newer, OpenError::Newer { found: 2, .. }), "{newer}");
+    assert!(newer.to_string().contains("version 2, of a newer release; this one knows versions up to 1"), "{newer}");
+    let none = refused(changed("PRAGMA journal_mode = DELETE; PRAGMA user_version = 0"));
+    assert!(matches!(none, OpenError::Damaged { .. }), "{none}");
+}
+
+#[test]
+fn a_damaged_file_is_left_as_it_is() {
+    let scribbled = refused(|path| {
+        drop(open(path).unwrap());
+        let mut bytes = fs::read(path).unwrap();
+        let page = 4096;
+        bytes[2 * page..6 * page].fill(0x5a);
+        fs::write(path, bytes).unwrap();
+    });
+    let short = refused(|path| {
+        drop(open(path).unwrap());
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+    let tables = refused(changed("DROP TABLE code"));
+    let root = refused(changed("DELETE FROM setting WHERE name = 'root'"));
+    for error in [scribbled, short, tables, root] {
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("restore it, or remove it"), "{error}");
+    }
+}
+
+#[test]
+fn a_root_secret_gives_credentials_that_are_its_alone() {
+    let roots = [[1; 32], [2; 32]].map(crate::RootSecret::from_bytes);
+    let [one, other] = [&roots[0], &roots[1]].map(Bootstrap::derive);
+    let again = Bootstrap::derive(&roots[0]);
+    assert_eq!(one.api_key.expose(), again.api_key.expose());
+    assert_eq!((&one.user_id, &one.daemon_id), (&again.user_id, &again.daemon_id));
+    assert_ne!(one.api_key.expose(), other.api_key.expose());
+    assert_ne!(one.access_token, other.access_token);
+    assert_ne!(one.api_key.expose()[9..], one.access_token.expose()[7..]);
+    assert_eq!(format!("{:?}", roots[0]), "RootSecret(…)");
+}
+
+/// How long transactions take, which run in the tasks that ask for them; and what a used session id costs.
+#[test]
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
+fn api_01_figures_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let store = open(&path).unwrap();
+    let mut source = SeededEntropy::new(1, "ids").entropy();
+    let (count, timeline) = (20_000, Timeline::start());
+    for _ in 0..count {
+        assert!(store.insert_session_id_if_new(SessionId::random(source.as_mut())).unwrap());
+    }
+    let took = timeline.elapsed().as_secs_f64() * 1e6 / f64::from(count);
+    drop(store);
+    let each = fs::metadata(&path).unwrap().len() as f64 / f64::from(count);
+    println!("{count} session ids: {took:.1} µs each, {each:.1} bytes each");
+    assert!(each < 40.0, "{each} bytes for a session id");
+}
