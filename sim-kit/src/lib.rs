@@ -6,11 +6,13 @@
 //! | [`server`] | HTTP serving over the network seam |
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`admin`] | the types and routes of `/__sim` |
+//! | [`limits`] | the limits of a relay, as files and the admin API write them |
 //! | [`presence`] | who knows whether a daemon is online |
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod admin;
 pub mod event;
 pub mod guard;
+pub mod limits;
 pub mod presence;
 pub mod server;
