@@ -2,13 +2,18 @@
 //!
 //! [`Quirks`] is empty in production and set by tests only. A quirk is looked at where the rule is decided, and nowhere else.
 
+/// An enum of what can be wrong, each with the rule that it breaks, and a value that holds one of them or none.
 macro_rules! quirks {
-    ($($(#[$doc:meta])* $name:ident breaks $rule:literal;)*) => {
-        /// One rule broken. The name says how, [`rule`](Self::rule) which.
+    (
+        $(#[$quirk_doc:meta])* enum $quirk:ident;
+        $(#[$quirks_doc:meta])* struct $quirks:ident;
+        $($(#[$doc:meta])* $name:ident breaks $rule:literal;)*
+    ) => {
+        $(#[$quirk_doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Quirk { $($(#[$doc])* $name,)* }
+        pub enum $quirk { $($(#[$doc])* $name,)* }
 
-        impl Quirk {
+        impl $quirk {
             /// Every quirk.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
@@ -17,10 +22,35 @@ macro_rules! quirks {
                 match self { $(Self::$name => $rule,)* }
             }
         }
+
+        $(#[$quirks_doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct $quirks(Option<$quirk>);
+
+        impl $quirks {
+            /// No quirk: what production has.
+            pub const NONE: Self = Self(None);
+
+            /// Just this quirk.
+            pub const fn only(quirk: $quirk) -> Self {
+                Self(Some(quirk))
+            }
+
+            /// Whether it is there.
+            pub fn has(self, quirk: $quirk) -> bool {
+                self.0 == Some(quirk)
+            }
+        }
     };
 }
+pub(crate) use quirks;
 
 quirks! {
+    /// One rule broken. The name says how, [`rule`](Self::rule) which.
+    enum Quirk;
+    /// The quirk of an endpoint, usually none.
+    struct Quirks;
+
     // ---- keys and sealing ----
 
     /// Has one ephemeral key for all sessions.
@@ -378,23 +408,4 @@ quirks! {
     LeavesWithoutSignal breaks "DMN-16";
     /// Closes its socket with 1001, as a page that is left.
     LeavesAsGoingAway breaks "DMN-16";
-}
-
-/// The quirk of an endpoint, usually none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Quirks(Option<Quirk>);
-
-impl Quirks {
-    /// No quirk: what production has.
-    pub const NONE: Self = Self(None);
-
-    /// Just this quirk.
-    pub const fn only(quirk: Quirk) -> Self {
-        Self(Some(quirk))
-    }
-
-    /// Whether the endpoint has this quirk.
-    pub fn has(self, quirk: Quirk) -> bool {
-        self.0 == Some(quirk)
-    }
 }

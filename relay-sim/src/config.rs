@@ -2,8 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sideband_protocol::{relay::HubConfig, token::KeySet};
-use sideband_sim_kit::guard::OriginPolicy;
+use sideband_protocol::{
+    relay::{HubConfig, RelayQuirks},
+    token::KeySet,
+};
+use sideband_sim_kit::{guard::OriginPolicy, limits::RelayLimits};
 
 /// Where the keys come from that verify tokens.
 #[derive(Clone)]
@@ -38,15 +41,11 @@ pub struct RelayConfig {
     pub region: Option<String>,
     /// Which web pages may connect (API-06, API-09). Default: loopback origins and requests without an origin.
     pub origins: OriginPolicy,
-    /// Grace, takeover, memory of ended sessions.
-    pub hub: HubConfig,
-    /// Most unsent bytes toward a client before it is closed with `backpressure`; default 1 MiB (REL-21). It should hold
-    /// some of the largest frames (64 KiB), or good clients are closed. Also bounds the answers that an endpoint may
-    /// leave untaken before it is not read any more.
-    pub client_backlog: usize,
-    /// Most bytes of one client that its daemon has not taken before that client's socket is not read any more; default
-    /// 256 KiB (REL-21). One turn's input comes on top (at most [`RelayConfig::turn_bytes`] and a message).
-    pub session_backlog: usize,
+    /// The limits to begin with; [`Relay::set_limits`](crate::Relay::set_limits) changes them.
+    pub limits: RelayLimits,
+    /// How many ended session ids of a daemon are remembered; default 65,536 (WIRE-17). With fewer, a daemon that still
+    /// sends for a forgotten one loses its socket.
+    pub ended_ids: usize,
     /// Bytes that a connection reads in one turn before others get theirs; default 256 KiB.
     pub turn_bytes: usize,
     /// Bytes of each connection's read buffer, which is always there; default 8 KiB. Small ones cost throughput with
@@ -64,6 +63,9 @@ pub struct RelayConfig {
     pub keys_deadline: Duration,
     /// Whether every frame is an event; default no, which keeps the frames' path short.
     pub trace_frames: bool,
+    /// Wrong on purpose, for tests.
+    #[doc(hidden)]
+    pub danger_quirks: RelayQuirks,
 }
 
 impl RelayConfig {
@@ -74,9 +76,8 @@ impl RelayConfig {
             keys,
             region: None,
             origins: OriginPolicy::default(),
-            hub: HubConfig::default(),
-            client_backlog: 1 << 20,
-            session_backlog: 256 << 10,
+            limits: RelayLimits::default(),
+            ended_ids: HubConfig::default().ended_ids,
             turn_bytes: 256 << 10,
             read_buffer: 8 << 10,
             write_buffer: 32 << 10,
@@ -85,6 +86,7 @@ impl RelayConfig {
             shutdown_deadline: Duration::from_millis(4_500),
             keys_deadline: Duration::from_secs(10),
             trace_frames: false,
+            danger_quirks: RelayQuirks::NONE,
         }
     }
 }

@@ -11,10 +11,12 @@
 //! | the peer closes | gone at once | the answering close | dropped |
 //! | the peer vanishes (end of stream, error) | gone at once | | dropped |
 //! | a message that no relay takes: text, over 1 MiB, no WebSocket | gone at once | what is queued, a close | read and discarded, dropped |
+//! | it was silent for too long (REL-22) | gone at once | what is queued, a close | read and discarded, dropped |
 //! | the hub (a terminal Control, 4001, 1012) | it was its decision | what is queued, the close | read and discarded, dropped |
 //! | cut | it was its decision | | dropped as it is |
 
 use std::{
+    future::Future as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -24,10 +26,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Sink, Stream, stream::FusedStream};
 use sideband_protocol::{
-    relay::ConnId,
+    Instant,
+    relay::{Admit, ConnId, Due, RelayQuirk, RelayQuirks, Taking, Watch, Watched},
     wire::{MAX_MESSAGE, close},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -39,6 +45,7 @@ use tokio_tungstenite::{
 
 use crate::{
     config::RelayConfig,
+    counted::Counted,
     hub::Hub,
     outbox::{End, Outbox},
 };
@@ -57,16 +64,28 @@ enum Over {
     Lost,
     /// It sent what no relay takes; this close code answers it.
     Refused(u16),
+    /// Nothing was heard from it for too long.
+    Swept,
     /// The hub wants it.
     ByHub(End),
 }
 
 pub(crate) struct Connection<S> {
-    ws: WebSocketStream<S>,
+    ws: WebSocketStream<Counted<S>>,
     conn: ConnId,
     hub: Arc<Hub>,
     outbox: Arc<Outbox>,
     batch: Vec<Bytes>,
+    watch: Watch,
+    limits_version: u64,
+    /// Of a daemon's socket.
+    taking: Taking,
+    /// Bytes that the socket had taken at the last turn.
+    taken: u64,
+    /// Sleeps until `armed` at the latest.
+    timer: Pin<Box<Sleep>>,
+    armed: Instant,
+    quirks: RelayQuirks,
     turn_bytes: usize,
     close_deadline: Duration,
     linger: Duration,
@@ -75,17 +94,30 @@ pub(crate) struct Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A connection on a stream that has become a WebSocket.
     pub(crate) async fn new(stream: S, conn: ConnId, hub: Arc<Hub>, outbox: Arc<Outbox>, config: &RelayConfig) -> Self {
+        let quirks = config.danger_quirks;
+        let largest = if quirks.has(RelayQuirk::TakesLargeMessages) { 2 * MAX_MESSAGE } else { MAX_MESSAGE };
         let ws = WebSocketConfig::default()
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE))
+            .max_message_size(Some(largest))
+            .max_frame_size(Some(largest))
             .read_buffer_size(config.read_buffer)
             .write_buffer_size(config.write_buffer);
+        let now = hub.timeline().now();
+        // Before the limits themselves, so that a change in between is seen again.
+        let limits_version = outbox.limits().version();
+        let watch = Watch::new(outbox.limits().get().watch(), quirks, outbox.whose(), now);
         Self {
-            ws: WebSocketStream::from_raw_socket(stream, Role::Server, Some(ws)).await,
+            ws: WebSocketStream::from_raw_socket(Counted::new(stream), Role::Server, Some(ws)).await,
             conn,
+            timer: Box::pin(tokio::time::sleep_until(hub.timeline().to_tokio(now))),
+            armed: now,
             hub,
             outbox,
             batch: Vec::new(),
+            watch,
+            limits_version,
+            taking: Taking::default(),
+            taken: 0,
+            quirks,
             turn_bytes: config.turn_bytes,
             close_deadline: config.close_deadline,
             linger: config.linger,
@@ -110,6 +142,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.hub.closed(self.conn);
                 self.outbox.end(End::Close(code));
                 self.close(code).await
+            }
+            Over::Swept => {
+                self.hub.swept(self.conn);
+                self.outbox.end(End::Close(close::AWAY));
+                self.close(close::AWAY).await
             }
             Over::ByHub(End::Close(code)) => self.close(code).await,
             Over::ByHub(End::Cut) => None,
@@ -162,10 +199,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(end) = self.outbox.ending() {
             return Poll::Ready(Over::ByHub(end));
         }
-        let could_read = self.outbox.may_read();
+        let now = self.hub.timeline().now();
+        self.see_limits(now);
+        let could_read = self.may_read(now);
         let mut again = false;
         if could_read {
-            let input = self.poll_input(cx);
+            let input = self.poll_input(cx, now);
             let ending = self.outbox.ending();
             match (input, ending) {
                 // The peer is not there to be told anything else.
@@ -174,37 +213,95 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (Input::All | Input::Some | Input::Over(_), Some(end)) => return Poll::Ready(Over::ByHub(end)),
                 (Input::Over(over), None) => return Poll::Ready(over),
                 (Input::All, None) => {}
-                (Input::Some, None) => again = true,
+                (Input::Some, None) => again = self.may_read(now),
             }
         }
-        match self.poll_output(cx) {
-            Ok(Output::All | Output::Blocked) => {}
-            Ok(Output::Some) => again = true,
+        let blocked = match self.poll_output(cx) {
+            Ok(Output::All) => false,
+            Ok(Output::Blocked) => true,
+            Ok(Output::Some) => {
+                again = true;
+                false
+            }
             Err(error) => return Poll::Ready(over(&error)),
-        }
+        };
         // Its own answers held the reading back, and now they have gone.
-        again |= !could_read && self.outbox.may_read();
+        again |= !could_read && self.may_read(now);
+        if let Some(over) = self.poll_watch(cx, blocked, now) {
+            return Poll::Ready(over);
+        }
         if again {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
+    fn may_read(&self, now: Instant) -> bool {
+        self.outbox.may_read() && self.watch.may_read(now)
+    }
+
+    /// Other limits may hold since the last turn.
+    fn see_limits(&mut self, now: Instant) {
+        let version = self.outbox.limits().version();
+        if version != self.limits_version {
+            self.limits_version = version;
+            self.watch.set_limits(self.outbox.limits().get().watch(), now);
+        }
+    }
+
+    /// Tells the watch how the connection gets on, does what is due, and arms the timer for what will be.
+    fn poll_watch(&mut self, cx: &mut Context<'_>, blocked: bool, now: Instant) -> Option<Over> {
+        let taken = self.ws.get_ref().taken();
+        let took = std::mem::replace(&mut self.taken, taken) != taken;
+        match self.outbox.whose() {
+            Watched::Daemon if took => self.hub.add_taking(self.taking.handle_taken(now)),
+            Watched::Daemon | Watched::Client => {}
+        }
+        let daemon = self.hub.taking();
+        self.watch.handle_held(self.outbox.held(), daemon, now);
+        self.watch.handle_sent(blocked, took, now);
+        while let Some(due) = self.watch.poll_due(daemon, now) {
+            match due {
+                Due::Ping => self.hub.ping(self.conn),
+                Due::Sweep => return Some(Over::Swept),
+                Due::Stalled => {
+                    self.hub.stalled(self.conn);
+                    return Some(Over::ByHub(self.outbox.ending().unwrap_or(End::Cut)));
+                }
+            }
+        }
+        if let Some(at) = self.watch.poll_timeout(daemon, now) {
+            self.arm(cx, at, now);
+        }
+        None
+    }
+
+    /// Sees to it that there is a turn at this time. A timer that rings earlier is left alone: to move it with each frame
+    /// would cost more than a turn now and then.
+    fn arm(&mut self, cx: &mut Context<'_>, at: Instant, now: Instant) {
+        if self.armed <= now || at < self.armed {
+            self.armed = at;
+            self.timer.as_mut().reset(self.hub.timeline().to_tokio(at));
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Takes in what is ready, up to the budget, and hands it to the hub.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Input {
-        let mut bytes = 0;
+    fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> Input {
+        let mut seen = Seen::default();
         let result = loop {
-            if self.batch.len() >= TURN_MESSAGES || bytes >= self.turn_bytes {
+            let full = seen.messages + seen.signs >= TURN_MESSAGES || seen.bytes >= self.turn_bytes;
+            if full || !self.watch.may_read(now) {
                 break Input::Some;
             }
             match Pin::new(&mut self.ws).poll_next(cx) {
                 Poll::Pending => break Input::All,
-                Poll::Ready(Some(Ok(Message::Binary(message)))) => {
-                    bytes += message.len();
-                    self.batch.push(message);
-                }
+                Poll::Ready(Some(Ok(Message::Binary(message)))) => self.take_in(message, &mut seen, now),
                 // The library answers a ping by itself; a pong needs nothing.
-                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {}
+                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => seen.signs += 1,
+                Poll::Ready(Some(Ok(Message::Text(_)))) if self.quirks.has(RelayQuirk::SkipsText) => {}
                 // WIRE-03
                 Poll::Ready(Some(Ok(Message::Text(_)))) => break Input::Over(Over::Refused(close::UNSUPPORTED)),
                 Poll::Ready(Some(Ok(Message::Close(frame)))) => {
@@ -214,6 +311,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(None) => break Input::Over(Over::Lost),
             }
         };
+        if seen.messages + seen.signs > 0 {
+            self.watch.handle_heard(seen.messages > 0, now);
+        }
         if !self.batch.is_empty() {
             // What came before the end counts, in its order.
             self.hub.messages(self.conn, &self.outbox, self.batch.drain(..));
@@ -222,7 +322,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.batch = Vec::new();
             }
         }
+        if seen.over_rate > 0 {
+            self.hub.over_rate(self.conn, seen.over_rate, seen.tell);
+        }
         result
+    }
+
+    /// A frame came: it is for the hub, unless it is over the rate (REL-20).
+    fn take_in(&mut self, message: Bytes, seen: &mut Seen, now: Instant) {
+        seen.messages += 1;
+        seen.bytes += message.len();
+        match self.watch.handle_frame(now) {
+            Admit::Pass => self.batch.push(message),
+            Admit::Drop { tell } => {
+                seen.over_rate += 1;
+                seen.tell |= tell;
+            }
+        }
     }
 
     /// Feeds what is queued, up to the budget, and flushes once.
@@ -283,7 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => match over(&error) {
-                    Over::Lost | Over::ByPeer(_) | Over::ByHub(_) => return Poll::Ready(()),
+                    Over::Lost | Over::ByPeer(_) | Over::ByHub(_) | Over::Swept => return Poll::Ready(()),
                     // From here on the bytes are read raw.
                     Over::Refused(_) => {}
                 },
@@ -307,6 +423,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// What one turn took in.
+#[derive(Default)]
+struct Seen {
+    messages: usize,
+    bytes: usize,
+    /// Pings and pongs of WebSocket.
+    signs: usize,
+    over_rate: u64,
+    /// Whether the sender is to be told of that.
+    tell: bool,
 }
 
 enum Input {
@@ -352,6 +480,7 @@ fn reason(code: u16) -> &'static str {
     match code {
         close::REPLACED => "replaced",
         close::RESTART => "the relay shuts down",
+        close::AWAY => "nothing was heard for too long",
         close::UNSUPPORTED => "binary messages only",
         close::TOO_LARGE => "the message is too large",
         _ => "",
@@ -370,7 +499,7 @@ mod tests {
     use sideband_sim_kit::event::EventSink;
 
     use super::*;
-    use crate::{config::KeySource, hub::Common};
+    use crate::{config::KeySource, hub::Common, limits::LiveLimits};
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_its_answers_late_is_read_again() {
@@ -378,8 +507,8 @@ mod tests {
         let events = EventSink::new(timeline, "relay");
         let common = Common { timeline, events, registry: Default::default(), trace_frames: false };
         let hub = Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common));
-        let (conn, outbox) = (ConnId(1), Outbox::for_daemon(100));
-        hub.open_daemon(conn, true, &outbox).unwrap();
+        let (conn, outbox) = (ConnId(1), Outbox::new(Watched::Daemon, LiveLimits::bytes(100, 100)));
+        hub.open_daemon(conn, true, None, &outbox).unwrap();
         let mut config = RelayConfig::new("https://api.test", KeySource::InProcess(Arc::new(KeySet::default)));
         (config.turn_bytes, config.read_buffer, config.write_buffer) = (160, 64, 0);
         let (ours, theirs) = tokio::io::duplex(1_024);

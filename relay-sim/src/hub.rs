@@ -5,14 +5,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use sideband_env::Timeline;
 use sideband_protocol::{
     Instant, SessionId,
-    relay::{ConnId, Counters, DaemonHub, Output, Refused, Registry, Report, SessionState, SessionView},
+    relay::{ConnId, Counters, DaemonHub, HubConfig, Output, Refused, Registry, Report, SessionState, SessionView},
     wire::{FrameType, HEADER_LEN},
 };
 use sideband_sim_kit::event::{Direction, EventKind, EventSink, Role};
@@ -40,7 +44,8 @@ impl Common {
 struct State {
     machine: DaemonHub,
     outboxes: BTreeMap<ConnId, Arc<Outbox>>,
-    timer_runs: bool,
+    /// What the timer's task sleeps for; none if there is no such task.
+    timer_at: Option<Instant>,
 }
 
 /// One daemon's machine and its connections' outboxes.
@@ -50,12 +55,20 @@ pub(crate) struct Hub {
     common: Arc<Common>,
     state: Mutex<State>,
     timer: Notify,
+    /// Nanoseconds for which the daemon's socket has been taking bytes, over all its sockets.
+    taking: AtomicU64,
 }
 
 impl Hub {
     pub(crate) fn new(daemon_id: &str, machine: DaemonHub, common: Arc<Common>) -> Arc<Self> {
-        let state = State { machine, outboxes: BTreeMap::new(), timer_runs: false };
-        Arc::new(Self { daemon_id: daemon_id.to_owned(), common, state: Mutex::new(state), timer: Notify::new() })
+        let state = State { machine, outboxes: BTreeMap::new(), timer_at: None };
+        Arc::new(Self {
+            daemon_id: daemon_id.to_owned(),
+            common,
+            state: Mutex::new(state),
+            timer: Notify::new(),
+            taking: AtomicU64::new(0),
+        })
     }
 
     /// Calls the machine and carries out what it wants.
@@ -67,9 +80,13 @@ impl Hub {
         let result = call(&mut turn);
         turn.carry_out();
         let wake = turn.wake;
-        if state.machine.poll_timeout().is_some() && !state.timer_runs {
-            state.timer_runs = true;
-            tokio::spawn(run_timer(self.clone()));
+        match (state.machine.poll_timeout(), state.timer_at) {
+            (at @ Some(_), None) => {
+                state.timer_at = at;
+                tokio::spawn(run_timer(self.clone()));
+            }
+            (Some(at), Some(sleeps_for)) if at < sleeps_for => self.timer.notify_one(),
+            (Some(_) | None, _) => {}
         }
         drop(state);
         for outbox in wake {
@@ -83,10 +100,11 @@ impl Hub {
         self: &Arc<Self>,
         conn: ConnId,
         resumable: bool,
+        limit: Option<u64>,
         outbox: &Arc<Outbox>,
     ) -> Result<(), Refused> {
         self.with(|turn| {
-            turn.state.machine.handle_daemon_open(conn, resumable, turn.now)?;
+            turn.state.machine.handle_daemon_open(conn, resumable, limit, turn.now)?;
             turn.opened(conn, Role::Daemon, None, outbox);
             Ok(())
         })
@@ -97,10 +115,11 @@ impl Hub {
         self: &Arc<Self>,
         conn: ConnId,
         session: SessionId,
+        limit: Option<u64>,
         outbox: &Arc<Outbox>,
     ) -> Result<(), Refused> {
         self.with(|turn| {
-            turn.state.machine.handle_client_open(conn, session, turn.now)?;
+            turn.state.machine.handle_client_open(conn, session, limit, turn.now)?;
             turn.opened(conn, Role::Client, Some(session), outbox);
             if turn.state.machine.session(session).is_none() {
                 // Refused as offline: no session began whose end would be reported.
@@ -134,6 +153,59 @@ impl Hub {
             turn.state.outboxes.remove(&conn);
             turn.state.machine.handle_closed(conn, turn.now);
         });
+    }
+
+    /// The connection is being closed because it was silent for too long (REL-22).
+    pub(crate) fn swept(self: &Arc<Self>, conn: ConnId) {
+        self.with(|turn| {
+            turn.state.outboxes.remove(&conn);
+            turn.emit(None, EventKind::Swept { connection: conn.0 });
+            turn.state.machine.handle_swept(conn, turn.now);
+        });
+    }
+
+    /// The connection takes nothing, or its daemon takes nothing of it (REL-21).
+    pub(crate) fn stalled(self: &Arc<Self>, conn: ConnId) {
+        self.with(|turn| {
+            if let Some(outbox) = turn.state.outboxes.get(&conn) {
+                outbox.discard();
+            }
+            turn.state.machine.handle_backpressure(conn, turn.now);
+        });
+    }
+
+    /// Frames of the connection were over its rate (REL-20); it is told if `tell`.
+    pub(crate) fn over_rate(self: &Arc<Self>, conn: ConnId, frames: u64, tell: bool) {
+        self.with(|turn| {
+            turn.state.machine.handle_over_rate(conn, frames, tell, turn.now);
+            if tell {
+                turn.emit(None, EventKind::RateLimited { connection: conn.0, frames });
+            }
+        });
+    }
+
+    /// The connection has been silent for a while (REL-22).
+    pub(crate) fn ping(self: &Arc<Self>, conn: ConnId) {
+        self.with(|turn| turn.state.machine.handle_ping_due(conn, turn.now));
+    }
+
+    /// The limits have changed.
+    pub(crate) fn set_config(self: &Arc<Self>, config: HubConfig) {
+        self.with(|turn| turn.state.machine.set_config(config));
+    }
+
+    pub(crate) fn timeline(&self) -> Timeline {
+        self.common.timeline
+    }
+
+    /// For how long the daemon's socket has been taking bytes, over all its sockets.
+    pub(crate) fn taking(&self) -> Duration {
+        Duration::from_nanos(self.taking.load(Ordering::Relaxed))
+    }
+
+    /// The daemon's socket has been taking bytes for so much longer.
+    pub(crate) fn add_taking(&self, more: Duration) {
+        self.taking.fetch_add(more.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// Closes every connection with 1012.
@@ -280,14 +352,13 @@ impl Turn<'_> {
     }
 }
 
-/// Wakes the machine when a grace is over; ends when none runs. A new grace never ends before one that runs already, so
-/// the instant slept for is never too late.
+/// Wakes the machine when a grace is over; ends when none runs. It is notified when one ends earlier than those before.
 async fn run_timer(hub: Arc<Hub>) {
     loop {
         let at = {
             let mut state = hub.state.lock().unwrap_or_else(PoisonError::into_inner);
             let at = state.machine.poll_timeout();
-            state.timer_runs = at.is_some();
+            state.timer_at = at;
             at
         };
         let Some(at) = at else { return };
@@ -306,11 +377,12 @@ mod tests {
     use std::time::Duration;
 
     use sideband_protocol::{
-        relay::HubConfig,
+        relay::{HubConfig, Watched},
         wire::{ControlCode, Frame, close, control_message},
     };
 
     use super::*;
+    use crate::limits::LiveLimits;
 
     const DAEMON: ConnId = ConnId(1);
     const CLIENT: ConnId = ConnId(2);
@@ -326,11 +398,19 @@ mod tests {
         Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common))
     }
 
+    fn daemon() -> Arc<Outbox> {
+        Outbox::new(Watched::Daemon, LiveLimits::bytes(1_000, 1_000))
+    }
+
+    fn client() -> Arc<Outbox> {
+        Outbox::new(Watched::Client, LiveLimits::bytes(1_000, 1_000))
+    }
+
     /// A hub with its daemon and one client, who takes at most 1,000 bytes.
     fn paired() -> (Arc<Hub>, Arc<Outbox>, Arc<Outbox>) {
-        let (hub, daemon, client) = (hub(), Outbox::for_daemon(1_000), Outbox::for_client(1_000, 1_000));
-        hub.open_daemon(DAEMON, true, &daemon).unwrap();
-        hub.open_client(CLIENT, session(), &client).unwrap();
+        let (hub, daemon, client) = (hub(), daemon(), client());
+        hub.open_daemon(DAEMON, true, None, &daemon).unwrap();
+        hub.open_client(CLIENT, session(), None, &client).unwrap();
         (hub, daemon, client)
     }
 
@@ -370,7 +450,7 @@ mod tests {
             registry.len()
         };
         claim(10, 150);
-        hub.open_client(CLIENT, session(), &Outbox::for_client(1_000, 1_000)).unwrap();
+        hub.open_client(CLIENT, session(), None, &client()).unwrap();
         assert_eq!(claim(11, 150), 2);
         tokio::time::advance(Duration::from_secs(331)).await;
         assert_eq!(claim(12, 150), 2, "10 is forgotten, 11 was never over");
@@ -389,14 +469,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn rel_01_a_shorter_grace_is_not_slept_over() {
+        let hub = hub();
+        hub.open_daemon(DAEMON, true, None, &daemon()).unwrap();
+        let (first, second) = (client(), client());
+        hub.open_client(CLIENT, session(), None, &first).unwrap();
+        hub.closed(DAEMON);
+        hub.set_config(HubConfig { grace: Duration::from_secs(2), ..HubConfig::default() });
+        hub.open_daemon(DAEMON, true, None, &daemon()).unwrap();
+        hub.open_client(ConnId(3), SessionId::new(11).unwrap(), None, &second).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        hub.closed(DAEMON);
+        tokio::time::sleep(Duration::from_millis(2_010)).await;
+        assert_eq!((first.ending(), second.ending()), (None, Some(End::Close(close::NORMAL))));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn rel_01_each_grace_has_its_timer() {
         let (hub, _daemon, _client) = paired();
         for _ in 0..3 {
             hub.closed(DAEMON);
             tokio::time::sleep(Duration::from_secs(31)).await;
             assert_eq!(hub.view().sessions, []);
-            hub.open_daemon(DAEMON, true, &Outbox::for_daemon(1_000)).unwrap();
-            hub.open_client(CLIENT, session(), &Outbox::for_client(1_000, 1_000)).unwrap();
+            hub.open_daemon(DAEMON, true, None, &daemon()).unwrap();
+            hub.open_client(CLIENT, session(), None, &client()).unwrap();
         }
     }
 }

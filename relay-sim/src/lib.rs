@@ -11,26 +11,29 @@
 //! | `hub` | one daemon's machine with its outboxes and its timer |
 //! | `outbox` | what one connection still has to send, and its bounds |
 //! | `connection` | one task that reads and writes one WebSocket |
+//! | `counted` | a stream that counts what it took |
+//! | `limits` | the limits that hold now |
 //! | `admin` | the relay's part of `/__sim` |
 //!
 //! Locks are taken in one order: hubs by daemon, a hub, then any of an outbox or the used session ids. Frames take their
 //! hub's and outboxes' only. Nothing here depends on the order of a hash map or of threads, so that a relay in a simulation with a
 //! seed does the same every time.
 //!
-//! Limits on sessions (REL-23) belong into `upgrade` and the machine; rate, sweep and stalls (REL-20 to REL-22) into
-//! `connection`; faults into `upgrade` and around `Hub::messages` and its outputs.
+//! Faults belong into `upgrade`, into `Connection::take_in`, and around `Hub::messages` and its outputs.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admin;
 mod config;
 mod connection;
+mod counted;
 mod hub;
 mod keys;
+mod limits;
 mod outbox;
 mod relay;
 mod upgrade;
 
 pub use config::{KeySource, RelayConfig};
 pub use relay::Relay;
-pub use sideband_protocol::relay::{HubConfig, Takeover};
+pub use sideband_protocol::relay::{RateMode, Takeover};
 pub use upgrade::is_upgrade;

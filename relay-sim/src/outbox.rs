@@ -8,13 +8,16 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use sideband_protocol::relay::Watched;
+
+use crate::limits::LiveLimits;
 
 /// Bytes that count against the client that sent them until this is dropped.
 #[derive(Debug)]
@@ -26,7 +29,8 @@ struct Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let before = self.of.ahead.fetch_sub(self.bytes, Ordering::AcqRel);
-        let limit = self.of.ahead_limit;
+        self.of.taken.fetch_add(self.bytes as u64, Ordering::Relaxed);
+        let limit = self.of.limits.session_backlog();
         if before > limit && before - self.bytes <= limit {
             self.of.waker.wake();
         }
@@ -67,32 +71,39 @@ pub(crate) struct Full;
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     waker: AtomicWaker,
-    /// Most unsent bytes; none for a daemon, whose messages are bounded at the clients that sent them.
-    limit: Option<usize>,
-    /// Most unsent bytes of the relay's own words, above which the connection is not read.
-    own_limit: usize,
-    /// Bytes from this connection that a daemon has not taken yet, and the most before its reading pauses.
+    limits: Arc<LiveLimits>,
+    whose: Watched,
+    /// Bytes from this connection that a daemon has not taken yet.
     ahead: AtomicUsize,
-    ahead_limit: usize,
+    /// Bytes from this connection that daemons have taken or lost, ever.
+    taken: AtomicU64,
 }
 
 impl Outbox {
-    pub(crate) fn for_client(limit: usize, ahead_limit: usize) -> Arc<Self> {
-        Arc::new(Self::new(Some(limit), limit, ahead_limit))
-    }
-
-    pub(crate) fn for_daemon(own_limit: usize) -> Arc<Self> {
-        Arc::new(Self::new(None, own_limit, 0))
-    }
-
-    fn new(limit: Option<usize>, own_limit: usize, ahead_limit: usize) -> Self {
-        Self {
+    pub(crate) fn new(whose: Watched, limits: Arc<LiveLimits>) -> Arc<Self> {
+        Arc::new(Self {
             queue: Mutex::default(),
             waker: AtomicWaker::new(),
-            limit,
-            own_limit,
+            limits,
+            whose,
             ahead: AtomicUsize::new(0),
-            ahead_limit,
+            taken: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn whose(&self) -> Watched {
+        self.whose
+    }
+
+    pub(crate) fn limits(&self) -> &LiveLimits {
+        &self.limits
+    }
+
+    /// Most unsent bytes; none for a daemon, whose messages are bounded at the clients that sent them.
+    fn limit(&self) -> Option<usize> {
+        match self.whose {
+            Watched::Client => Some(self.limits.client_backlog()),
+            Watched::Daemon => None,
         }
     }
 
@@ -105,7 +116,7 @@ impl Outbox {
     pub(crate) fn push(&self, message: Bytes, of: Option<&Arc<Outbox>>, own: bool) -> Result<bool, Full> {
         let bytes = message.len();
         let mut queue = self.lock();
-        if queue.end.is_some() || self.limit.is_some_and(|limit| queue.bytes + bytes > limit) {
+        if queue.end.is_some() || self.limit().is_some_and(|limit| queue.bytes + bytes > limit) {
             return Err(Full);
         }
         let ticket = of.map(|of| {
@@ -169,7 +180,16 @@ impl Outbox {
 
     /// Whether the connection may be read: a daemon has taken enough of what it sent, and it takes its own answers.
     pub(crate) fn may_read(&self) -> bool {
-        self.ahead.load(Ordering::Acquire) <= self.ahead_limit && self.lock().own <= self.own_limit
+        !self.is_held() && self.lock().own <= self.limits.client_backlog()
+    }
+
+    fn is_held(&self) -> bool {
+        self.ahead.load(Ordering::Acquire) > self.limits.session_backlog()
+    }
+
+    /// If the connection is not read because a daemon has not taken its bytes: how many of them daemons have taken.
+    pub(crate) fn held(&self) -> Option<u64> {
+        self.is_held().then(|| self.taken.load(Ordering::Relaxed))
     }
 
     /// The task to wake; to be set before looking for work.
@@ -184,7 +204,17 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use sideband_sim_kit::limits::RelayLimits;
+
     use super::*;
+
+    fn client() -> Arc<Outbox> {
+        Outbox::new(Watched::Client, LiveLimits::bytes(100, 50))
+    }
+
+    fn daemon() -> Arc<Outbox> {
+        Outbox::new(Watched::Daemon, LiveLimits::bytes(100, 50))
+    }
 
     fn bytes(n: usize) -> Bytes {
         Bytes::from(vec![0; n])
@@ -192,7 +222,7 @@ mod tests {
 
     #[test]
     fn rel_21_a_client_takes_up_to_its_limit() {
-        let outbox = Outbox::for_client(100, 50);
+        let outbox = client();
         assert_eq!(outbox.push(bytes(60), None, false), Ok(true));
         assert_eq!(outbox.push(bytes(40), None, false), Ok(false));
         assert_eq!(outbox.push(bytes(1), None, false), Err(Full));
@@ -202,7 +232,7 @@ mod tests {
 
     #[test]
     fn rel_21_a_clients_reading_pauses_until_the_daemon_has_taken_its_bytes() {
-        let (client, daemon) = (Outbox::for_client(100, 50), Outbox::for_daemon(100));
+        let (client, daemon) = (client(), daemon());
         daemon.push(bytes(50), Some(&client), false).unwrap();
         assert!(client.may_read());
         daemon.push(bytes(10), Some(&client), false).unwrap();
@@ -213,8 +243,34 @@ mod tests {
     }
 
     #[test]
+    fn rel_21_a_held_client_shows_how_it_gets_on() {
+        let (client, daemon) = (client(), daemon());
+        for n in [20, 20, 80] {
+            daemon.push(bytes(n), Some(&client), false).unwrap();
+        }
+        assert_eq!(client.held(), Some(0));
+        daemon.pop().unwrap();
+        assert_eq!(client.held(), Some(20));
+        drop(daemon);
+        assert_eq!(client.held(), None);
+    }
+
+    #[test]
+    fn rel_21_other_limits_hold_at_once() {
+        let (client, daemon) = (client(), daemon());
+        daemon.push(bytes(60), Some(&client), false).unwrap();
+        let change = |limits| {
+            let ok = |_| Ok::<_, ()>(limits);
+            client.limits.change(ok).unwrap();
+        };
+        change(RelayLimits { client_backlog: 10, session_backlog: 60, ..RelayLimits::default() });
+        assert!(client.may_read());
+        assert_eq!(client.push(bytes(11), None, false), Err(Full));
+    }
+
+    #[test]
     fn rel_21_a_daemon_that_goes_gives_its_clients_their_bytes_back() {
-        let (client, daemon) = (Outbox::for_client(100, 50), Outbox::for_daemon(100));
+        let (client, daemon) = (client(), daemon());
         daemon.push(bytes(60), Some(&client), false).unwrap();
         drop(daemon);
         assert!(client.may_read());
@@ -222,7 +278,7 @@ mod tests {
 
     #[test]
     fn rel_12_a_daemon_that_is_replaced_gives_its_clients_their_bytes_back_at_once() {
-        let (client, daemon) = (Outbox::for_client(100, 50), Outbox::for_daemon(100));
+        let (client, daemon) = (client(), daemon());
         daemon.push(bytes(60), Some(&client), false).unwrap();
         daemon.end(End::Close(4001));
         assert!(client.may_read());
@@ -231,7 +287,7 @@ mod tests {
 
     #[test]
     fn rel_25_a_daemon_that_does_not_take_its_pongs_is_not_read() {
-        let daemon = Outbox::for_daemon(100);
+        let daemon = daemon();
         daemon.push(bytes(60), None, true).unwrap();
         daemon.push(bytes(60), None, true).unwrap();
         assert!(!daemon.may_read());
@@ -241,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_cut_overrides_a_close_and_nothing_follows_an_end() {
-        let outbox = Outbox::for_client(100, 50);
+        let outbox = client();
         outbox.end(End::Close(1000));
         outbox.end(End::Close(1012));
         assert_eq!(outbox.ending(), Some(End::Close(1000)));

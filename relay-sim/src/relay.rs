@@ -16,11 +16,12 @@ use hyper_util::rt::TokioIo;
 use sideband_env::{BoxFuture, Env, Timeline};
 use sideband_protocol::{
     SessionId,
-    relay::{ConnId, DaemonHub, DropReason, SessionConflict, SessionView},
+    relay::{ConnId, Counters, DaemonHub, DropReason, Registry, RelayQuirk, SessionConflict, SessionView},
 };
 use sideband_sim_kit::{
     admin::{DaemonStatus, RelayStatus, SessionStatus},
     event::{EventKind, EventSink},
+    limits::{LimitsError, RelayLimits, RelayLimitsPatch},
     presence::{Presence, PresenceError},
 };
 use tokio::sync::Notify;
@@ -31,6 +32,7 @@ use crate::{
     connection::Connection,
     hub::{Common, Hub, HubView},
     keys::Keys,
+    limits::LiveLimits,
     outbox::{End, Outbox},
     upgrade::{self, Refused},
 };
@@ -41,10 +43,32 @@ const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long connections that were cut at the end of a shutdown may take to be gone.
 const CUT_DEADLINE: Duration = Duration::from_millis(250);
 
+/// Whether connections are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Serving {
+    #[default]
+    Yes,
+    /// Not until the restart is over.
+    Restarts,
+    /// Never again.
+    Stopped,
+}
+
 #[derive(Default)]
 struct Hubs {
     by_daemon: BTreeMap<String, Arc<Hub>>,
-    shuts_down: bool,
+    serving: Serving,
+    /// What hubs counted that are forgotten.
+    past: Counters,
+}
+
+impl Hubs {
+    /// Forgets a hub, but not what it counted.
+    fn forget(&mut self, daemon_id: &str) {
+        if let Some(hub) = self.by_daemon.remove(daemon_id) {
+            self.past = self.past.plus(hub.view().counters);
+        }
+    }
 }
 
 /// The connections whose tasks run.
@@ -59,6 +83,7 @@ struct Inner {
     config: RelayConfig,
     common: Arc<Common>,
     keys: Arc<Keys>,
+    limits: Arc<LiveLimits>,
     /// Taken for upgrades and questions, never for frames; before a hub's own lock.
     hubs: Mutex<Hubs>,
     live: Live,
@@ -87,13 +112,15 @@ impl Relay {
     pub fn new(env: Env, config: RelayConfig, events: EventSink) -> Self {
         let timeline = Timeline::start();
         let keys = Keys::new(&config, env.clone(), timeline, events.clone());
-        let common =
-            Arc::new(Common { timeline, events, registry: Mutex::default(), trace_frames: config.trace_frames });
+        let registry = Mutex::new(Registry::new().danger_quirks(config.danger_quirks));
+        let common = Arc::new(Common { timeline, events, registry, trace_frames: config.trace_frames });
+        let limits = LiveLimits::new(config.limits, config.danger_quirks);
         Self(Arc::new(Inner {
             env,
             config,
             common,
             keys,
+            limits,
             hubs: Mutex::default(),
             live: Live::default(),
             connections: AtomicU64::new(0),
@@ -116,26 +143,33 @@ impl Relay {
     /// | `GET daemons/{id}` | [`DaemonStatus`]; 404 for one that the relay does not know |
     /// | `POST daemons/{id}/drop` | cuts the daemon's socket: `{"dropped":true}`; 404 if there is none |
     /// | `POST sessions/{id}/drop` | cuts the socket of the session's client: the same |
+    /// | `GET limits` | [`RelayLimits`] |
+    /// | `PATCH limits` | takes a [`RelayLimitsPatch`], answers [`RelayLimits`]; 400 if they make no sense |
+    /// | `POST restart` | takes [`RestartRelay`](sideband_sim_kit::admin::RestartRelay), answers at once; 409 while the relay restarts or stops |
     pub fn admin_router(&self) -> Router {
         admin::router(self.clone())
     }
 
     /// What the relay sees.
     pub fn status(&self) -> RelayStatus {
-        let hubs: Vec<Arc<Hub>> = self.hubs();
-        let mut counters = BTreeMap::new();
+        let (hubs, mut counted): (Vec<_>, _) = {
+            let hubs = lock(&self.0.hubs);
+            (hubs.by_daemon.values().cloned().collect(), hubs.past)
+        };
         let mut daemons = Vec::new();
         for hub in hubs {
             let view = hub.view();
-            let mut add = |name: &str, n: u64| *counters.entry(name.to_owned()).or_insert(0) += n;
-            add("forwarded_frames", view.counters.forwarded_frames);
-            add("forwarded_bytes", view.counters.forwarded_bytes);
-            for reason in DropReason::ALL {
-                add(&format!("dropped_{}", reason.name()), view.counters.dropped(reason));
-            }
+            counted = counted.plus(view.counters);
             if view.online || !view.sessions.is_empty() {
                 daemons.push(daemon_status(&hub.daemon_id, &view));
             }
+        }
+        let mut counters = BTreeMap::from([
+            ("forwarded_frames".to_owned(), counted.forwarded_frames),
+            ("forwarded_bytes".to_owned(), counted.forwarded_bytes),
+        ]);
+        for reason in DropReason::ALL {
+            counters.insert(format!("dropped_{}", reason.name()), counted.dropped(reason));
         }
         for (code, n) in lock(&self.0.refused).iter() {
             counters.insert(format!("refused_{code}"), *n);
@@ -174,12 +208,35 @@ impl Relay {
     /// Closes every WebSocket with 1012, refuses new ones with 503, and returns when all are gone, at the latest after
     /// [`RelayConfig::shutdown_deadline`], when the rest is cut (REL-24). A second call waits as well.
     pub async fn shutdown(&self) {
-        let hubs: Vec<Arc<Hub>> = {
+        lock(&self.0.hubs).serving = Serving::Stopped;
+        self.close_all().await;
+    }
+
+    /// Restarts the relay as if its process had ended and come back after `down`: every WebSocket is closed with 1012 as
+    /// by [`shutdown`](Self::shutdown), new ones are refused with 503, and then it serves again. It has forgotten its
+    /// daemons and sessions, paused ones too, and which ended (WIRE-17). It keeps its limits, its counters and its cached keys, and
+    /// the session ids that were used, so that no token is good twice (REL-10). ◇
+    ///
+    /// Returns whether it was restarted: not while another restart or a shutdown is under way. To drop the future ends the
+    /// restart early.
+    pub async fn restart(&self, down: Duration) -> bool {
+        {
             let mut hubs = lock(&self.0.hubs);
-            hubs.shuts_down = true;
-            hubs.by_daemon.values().cloned().collect()
-        };
-        for hub in hubs {
+            if hubs.serving != Serving::Yes {
+                return false;
+            }
+            hubs.serving = Serving::Restarts;
+        }
+        let restart = Restart(self);
+        let begin = self.0.common.timeline.now();
+        self.close_all().await;
+        self.0.common.timeline.sleep_until(Some(begin + down)).await;
+        drop(restart);
+        true
+    }
+
+    async fn close_all(&self) {
+        for hub in self.hubs() {
             hub.shutdown();
         }
         if tokio::time::timeout(self.0.config.shutdown_deadline, self.all_gone()).await.is_err() {
@@ -192,6 +249,30 @@ impl Relay {
             // They have nothing to wait for any more.
             let _ = tokio::time::timeout(CUT_DEADLINE, self.all_gone()).await;
         }
+    }
+
+    /// The limits that hold now.
+    pub fn limits(&self) -> RelayLimits {
+        self.0.limits.get()
+    }
+
+    /// Changes limits; every connection sees the new ones at once. Sessions over a lower limit stay, a grace that runs keeps its
+    /// end, and a client that has more unsent bytes than it may have now is closed when the next frame comes for it.
+    ///
+    /// # Errors
+    /// The result would make no sense; nothing is changed.
+    pub fn set_limits(&self, patch: &RelayLimitsPatch) -> Result<RelayLimits, LimitsError> {
+        let limits = self.0.limits.change(|limits| limits.patched(patch))?;
+        // A hub that opens meanwhile has them already.
+        for hub in self.hubs() {
+            hub.set_config(self.0.limits.hub(self.0.config.ended_ids));
+        }
+        let open: Vec<Arc<Outbox>> = lock(&self.0.live.outboxes).values().cloned().collect();
+        for outbox in open {
+            outbox.wake();
+        }
+        self.events().emit(None, None, EventKind::LimitsChanged);
+        Ok(limits)
     }
 
     async fn all_gone(&self) {
@@ -225,8 +306,21 @@ impl Relay {
         self.0.env.clock.unix_seconds()
     }
 
+    /// Whether it neither restarts nor stops.
+    pub(crate) fn is_serving(&self) -> bool {
+        lock(&self.0.hubs).serving == Serving::Yes
+    }
+
     pub(crate) fn shuts_down(&self) -> bool {
-        lock(&self.0.hubs).shuts_down
+        !self.is_serving() && !self.opens_during_shutdown()
+    }
+
+    fn opens_during_shutdown(&self) -> bool {
+        self.0.config.danger_quirks.has(RelayQuirk::OpensDuringShutdown)
+    }
+
+    pub(crate) fn live_limits(&self) -> &Arc<LiveLimits> {
+        &self.0.limits
     }
 
     pub(crate) fn count_refused(&self, code: &'static str) {
@@ -244,6 +338,11 @@ impl Relay {
         lock(&self.0.common.registry).claim(session, now + life, now)
     }
 
+    /// Gives an id back whose client is not let in.
+    pub(crate) fn unclaim(&self, session: SessionId) {
+        lock(&self.0.common.registry).unclaim(session);
+    }
+
     /// Lets a connection in: `open` takes its place in the daemon's hub, and its task waits for the socket.
     pub(crate) fn admit(
         &self,
@@ -256,13 +355,17 @@ impl Relay {
     ) -> Result<(), Refused> {
         let mut hubs = lock(&self.0.hubs);
         // Under the lock that a shutdown takes first: it sees this connection, or this sees it.
-        if hubs.shuts_down {
+        if hubs.serving != Serving::Yes && !self.opens_during_shutdown() {
             return Err(Refused::ShutsDown);
         }
         let hub = match hubs.by_daemon.get(daemon_id) {
             Some(hub) => hub.clone(),
             None => {
-                let hub = Hub::new(daemon_id, DaemonHub::new(self.0.config.hub), self.0.common.clone());
+                let hub = Hub::new(
+                    daemon_id,
+                    DaemonHub::new(self.0.limits.hub(self.0.config.ended_ids)),
+                    self.0.common.clone(),
+                );
                 hubs.by_daemon.insert(daemon_id.to_owned(), hub.clone());
                 hub
             }
@@ -289,7 +392,7 @@ impl Relay {
         let mut hubs = lock(&self.0.hubs);
         let idle = |hub: &Arc<Hub>| Arc::strong_count(hub) == 1 && hub.is_idle();
         if hubs.by_daemon.get(daemon_id).is_some_and(idle) {
-            hubs.by_daemon.remove(daemon_id);
+            hubs.forget(daemon_id);
         }
     }
 }
@@ -307,6 +410,24 @@ fn daemon_status(daemon_id: &str, view: &HubView) -> DaemonStatus {
         daemon_id: daemon_id.to_owned(),
         online: view.online,
         sessions: view.sessions.iter().map(session).collect(),
+    }
+}
+
+/// A restart under way; over when dropped.
+struct Restart<'a>(&'a Relay);
+
+impl Drop for Restart<'_> {
+    fn drop(&mut self) {
+        let mut hubs = lock(&self.0.0.hubs);
+        let forgotten: Vec<String> = hubs.by_daemon.keys().cloned().collect();
+        for daemon_id in forgotten {
+            hubs.forget(&daemon_id);
+        }
+        if hubs.serving == Serving::Restarts {
+            hubs.serving = Serving::Yes;
+        }
+        drop(hubs);
+        self.0.events().emit(None, None, EventKind::Restarted);
     }
 }
 

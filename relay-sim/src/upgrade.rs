@@ -9,6 +9,7 @@
 //! | 5 | the token (TOK-01 to TOK-11) | 401 `unauthorized`, 403 `forbidden` |
 //! | 6 | no key set (KEY-03) | 503 `unavailable` |
 //! | 7 | the session id was used (REL-10), a daemon's second socket by configuration (REL-12) | 409 `session_conflict` |
+//! | 8 | the daemon has as many sessions as it may have (REL-23) | 429 `rate_limited` |
 //!
 //! A grant takes effect before the 101 is sent: who has seen it is connected.
 
@@ -22,7 +23,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use sideband_protocol::{
-    relay::SessionConflict,
+    relay::{self, SessionConflict, Watched},
     token::{Grant, GrantRole, Refusal, SKEW},
 };
 use sideband_sim_kit::{admin::error_response, event::EventKind, guard::bearer};
@@ -42,6 +43,7 @@ pub(crate) enum Refused {
     NoKeys,
     SessionUsed,
     DaemonConnected,
+    TooManySessions,
 }
 
 impl Refused {
@@ -53,6 +55,7 @@ impl Refused {
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Token(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED),
             Self::SessionUsed | Self::DaemonConnected => StatusCode::CONFLICT,
+            Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -65,6 +68,7 @@ impl Refused {
             Self::Origin => "forbidden",
             Self::Token(refusal) => refusal.code(),
             Self::SessionUsed | Self::DaemonConnected => "session_conflict",
+            Self::TooManySessions => "rate_limited",
         }
     }
 
@@ -80,6 +84,7 @@ impl Refused {
             Self::NoKeys => "the keys that verify tokens cannot be had now".into(),
             Self::SessionUsed => "the session id was used already".into(),
             Self::DaemonConnected => "the daemon is connected already".into(),
+            Self::TooManySessions => "the daemon has as many sessions as it may have".into(),
         }
     }
 
@@ -95,6 +100,7 @@ impl Refused {
             Self::NoKeys => "keys",
             Self::SessionUsed => "session",
             Self::DaemonConnected => "daemon",
+            Self::TooManySessions => "sessions",
         }
     }
 }
@@ -214,22 +220,36 @@ fn token(request: &Request) -> Option<Cow<'_, str>> {
 /// Lets a connection in, or finds that its place is taken; no waiting in here, so that nothing comes between.
 fn grant_access(relay: &Relay, grant: Grant, on_upgrade: OnUpgrade) -> Result<(), Refused> {
     let conn = relay.next_connection();
-    let Grant { role, daemon_id, concurrent_sessions: _, expires_at } = grant;
+    let Grant { role, daemon_id, concurrent_sessions: limit, expires_at } = grant;
     match role {
         GrantRole::Client { sub: _, session } => {
             // Until when the token could come again (TOK-05).
             let life = Duration::from_secs(expires_at.saturating_add(SKEW).saturating_sub(relay.unix_seconds()));
             relay.claim(session, life).map_err(|SessionConflict| Refused::SessionUsed)?;
-            let outbox = Outbox::for_client(relay.config().client_backlog, relay.config().session_backlog);
-            relay.admit(&daemon_id, conn, Some(session), outbox, on_upgrade, |hub, outbox| {
-                hub.open_client(conn, session, outbox).map_err(|_| Refused::SessionUsed)
-            })
+            let outbox = Outbox::new(Watched::Client, relay.live_limits().clone());
+            let admitted = relay.admit(&daemon_id, conn, Some(session), outbox, on_upgrade, |hub, outbox| {
+                hub.open_client(conn, session, limit, outbox).map_err(Refused::from)
+            });
+            if admitted.is_err() {
+                relay.unclaim(session);
+            }
+            admitted
         }
         GrantRole::Daemon { resumable } => {
-            let outbox = Outbox::for_daemon(relay.config().client_backlog);
+            let outbox = Outbox::new(Watched::Daemon, relay.live_limits().clone());
             relay.admit(&daemon_id, conn, None, outbox, on_upgrade, |hub, outbox| {
-                hub.open_daemon(conn, resumable, outbox).map_err(|_| Refused::DaemonConnected)
+                hub.open_daemon(conn, resumable, limit, outbox).map_err(Refused::from)
             })
+        }
+    }
+}
+
+impl From<relay::Refused> for Refused {
+    fn from(refused: relay::Refused) -> Self {
+        match refused {
+            relay::Refused::SessionOpen => Self::SessionUsed,
+            relay::Refused::DaemonConnected => Self::DaemonConnected,
+            relay::Refused::TooManySessions => Self::TooManySessions,
         }
     }
 }

@@ -16,6 +16,7 @@ use sideband_sim_kit::{
     admin::{ADMIN_PATH, ready_router},
     event::EventSink,
     guard::{AdminToken, OriginPolicy, guard_admin},
+    limits::RelayLimits,
     metrics::Metrics,
     server::{ServeOptions, serve},
     stream::events_router,
@@ -61,7 +62,7 @@ impl Default for CloudOptions {
             admin_token: None,
             date_header: true,
             trace_frames: false,
-            grace: sideband_relay_sim::HubConfig::default().grace,
+            grace: RelayLimits::default().grace,
         }
     }
 }
@@ -150,7 +151,7 @@ impl Cloud {
         let mut relay_config = RelayConfig::new(&issuer, KeySource::InProcess(Arc::new(move || keys.key_set())));
         relay_config.origins = options.origins;
         relay_config.trace_frames = options.trace_frames;
-        relay_config.hub.grace = options.grace;
+        relay_config.limits.grace = options.grace;
         let relay = Relay::new(env, relay_config, events.for_host("relay"));
         presence.fill(relay.clone());
 

@@ -7,6 +7,9 @@
 //! | `GET daemons/{id}` | the relay | [`DaemonStatus`]; 404 for one that it does not know |
 //! | `POST daemons/{id}/drop` | the relay | [`Dropped`]; 404 if it is not connected |
 //! | `POST sessions/{id}/drop` | the relay | [`Dropped`]; 404 if there is no such session |
+//! | `GET limits` | the relay | [`RelayLimits`] |
+//! | `PATCH limits` | the relay | takes a [`RelayLimitsPatch`], answers [`RelayLimits`] |
+//! | `POST restart` | the relay | takes [`RestartRelay`], answers [`Restarting`] at once |
 //! | `GET keys` | the API | [`Keys`] |
 //! | `POST keys/rotate` | the API | takes [`RotateKeys`], answers [`Keys`] |
 //! | `accounts`, and what is below | the API | see [`accounts`] |
@@ -33,7 +36,10 @@ use sideband_env::{Env, HttpError, HttpRequest, HttpResponse};
 use sideband_protocol::SessionId;
 use url::Url;
 
-use crate::guard::AdminToken;
+use crate::{
+    guard::AdminToken,
+    limits::{RelayLimits, RelayLimitsPatch},
+};
 
 pub use accounts::{Accounts, DaemonAccount};
 
@@ -94,6 +100,23 @@ pub struct SessionStatus {
 pub struct Dropped {
     /// True; a socket that is not there is an error.
     pub dropped: bool,
+}
+
+/// Body of `restart`; empty is the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestartRelay {
+    /// For how long the relay stays away, at most an hour; default not at all.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub down: Duration,
+}
+
+/// Answer of `restart`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restarting {
+    /// True; a relay that cannot restart answers with an error.
+    pub restarting: bool,
 }
 
 /// Answer of `keys` and `keys/rotate`.
@@ -248,6 +271,32 @@ impl AdminClient {
             Err(AdminError::Refused { status: 404, .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The relay's limits.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn limits(&self) -> Result<RelayLimits, AdminError> {
+        self.get(&["limits"]).await
+    }
+
+    /// Changes limits of the relay, at once and for every connection; answers all that hold then.
+    ///
+    /// # Errors
+    /// Every [`AdminError`]; 400 if they make no sense.
+    pub async fn set_limits(&self, patch: &RelayLimitsPatch) -> Result<RelayLimits, AdminError> {
+        let body = serde_json::to_vec(patch).map_err(|_| AdminError::Unreadable)?;
+        self.send(Method::PATCH, &["limits"], body.into()).await
+    }
+
+    /// Restarts the relay: closes every WebSocket, forgets its sessions and serves again.
+    ///
+    /// # Errors
+    /// Every [`AdminError`]; 409 if it restarts or stops already.
+    pub async fn restart_relay(&self, restart: RestartRelay) -> Result<Restarting, AdminError> {
+        let body = serde_json::to_vec(&restart).map_err(|_| AdminError::Unreadable)?;
+        self.send(Method::POST, &["restart"], body.into()).await
     }
 
     /// The API's published keys.

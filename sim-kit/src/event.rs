@@ -91,6 +91,22 @@ pub enum EventKind {
         /// Why, in snake case.
         reason: String,
     },
+    /// A connection was over its rate; told at most once a second (REL-20).
+    RateLimited {
+        /// The relay's number for the connection.
+        connection: u64,
+        /// Frames that were dropped in this turn.
+        frames: u64,
+    },
+    /// A connection was silent for too long and is closed (REL-22).
+    Swept {
+        /// The relay's number for the connection.
+        connection: u64,
+    },
+    /// The relay was restarted: it has forgotten its sessions.
+    Restarted,
+    /// The relay's limits changed.
+    LimitsChanged,
     /// The relay asked for the key set.
     KeySet {
         /// `ok`, or why not.

@@ -8,6 +8,7 @@
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`stream`], [`trace`], [`metrics`] | the events as server-sent events, as NDJSON in a file, and counted |
 //! | [`admin`] | the types and routes of `/__sim` |
+//! | [`limits`] | the limits of a relay, as files and the admin API write them |
 //! | [`presence`] | who knows whether a daemon is online |
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -15,6 +16,7 @@ pub mod admin;
 pub mod event;
 pub mod fault;
 pub mod guard;
+pub mod limits;
 pub mod metrics;
 pub mod presence;
 pub mod server;

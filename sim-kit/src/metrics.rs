@@ -129,6 +129,7 @@ impl Counters {
         let add = |family: &Family<Labels, Counter>, labels: Labels| {
             family.get_or_create(&labels).inc();
         };
+        let other = |kind: &str| add(&self.others, vec![("kind", kind.to_owned())]);
         match &event.kind {
             EventKind::Request { procedure, status } => {
                 let labels = vec![("procedure", known(procedure).to_owned()), ("status", status.to_string())];
@@ -153,10 +154,14 @@ impl Counters {
             EventKind::KeySet { result } => add(&self.key_sets, vec![("result", result.clone())]),
             EventKind::KeysRotated { hard, .. } => add(&self.rotations, vec![("hard", hard.to_string())]),
             EventKind::Fault { rule, .. } => add(&self.faults, vec![("rule", rule.clone())]),
-            EventKind::Frame { .. } => add(&self.others, vec![("kind", "frame".to_owned())]),
-            EventKind::Dropped { .. } => add(&self.others, vec![("kind", "dropped".to_owned())]),
-            EventKind::Endpoint { .. } => add(&self.others, vec![("kind", "endpoint".to_owned())]),
-            EventKind::Step { .. } => add(&self.others, vec![("kind", "step".to_owned())]),
+            EventKind::Frame { .. } => other("frame"),
+            EventKind::Dropped { .. } => other("dropped"),
+            EventKind::RateLimited { .. } => other("rate_limited"),
+            EventKind::Swept { .. } => other("swept"),
+            EventKind::Restarted => other("restarted"),
+            EventKind::LimitsChanged => other("limits_changed"),
+            EventKind::Endpoint { .. } => other("endpoint"),
+            EventKind::Step { .. } => other("step"),
         }
     }
 }

@@ -13,7 +13,11 @@
 //! | [`DaemonHub::handle_daemon_open`], [`DaemonHub::handle_client_open`] | an upgrade was granted, after [`Registry::claim`] for a client; an error refuses it |
 //! | [`DaemonHub::handle_message`] | a whole binary message came |
 //! | [`DaemonHub::handle_closed`] | the socket is gone, or the driver closes it for a reason of its own (WIRE-03, WIRE-04) |
-//! | [`DaemonHub::handle_backpressure`] | the receiver is too slow (REL-21) |
+//! | [`DaemonHub::handle_swept`] | the driver closes the socket because it was silent for too long (REL-22) |
+//! | [`DaemonHub::handle_backpressure`] | the receiver is too slow, or a sender does not get on (REL-21) |
+//! | [`DaemonHub::handle_over_rate`] | frames over the rate were not handed over (REL-20) |
+//! | [`DaemonHub::handle_ping_due`] | the connection has been silent for a while (REL-22) |
+//! | [`DaemonHub::set_config`] | grace, takeover or the session limit change |
 //! | [`DaemonHub::handle_shutdown`] | the relay stops (REL-24) |
 //! | [`DaemonHub::handle_timeout`] | the instant of [`DaemonHub::poll_timeout`] has come; too early or too often does no harm |
 //!
@@ -23,24 +27,29 @@
 //! relay counts at once (REL-01), however long the socket lingers. Late timers change nothing: every input first expires
 //! what is due.
 //!
-//! # Where the rest belongs
+//! # Driving a watch
 //!
-//! * Limits on sessions (REL-23) are decided in `handle_client_open`, as a further [`Refused`].
-//! * Rate and sweep (REL-20, REL-22) watch one connection and need no pairing: they belong into a machine per connection
-//!   beside this one, which speaks to the hub through `handle_closed`. So do the time bounds of REL-21.
-//! * Faults act in the driver, on messages before `handle_message` and on outputs before they are carried out.
+//! [`Watch`] has the same manners, for one connection: its rate, its silence and whether it gets on (REL-20 to REL-22). It needs no
+//! pairing; what it finds due reaches the hub as `handle_swept`, `handle_backpressure`, `handle_ping_due` or
+//! `handle_over_rate`.
+//!
+//! Faults act in the driver, on messages before `handle_message` and on outputs before they are carried out.
 
 mod config;
 mod ended;
 mod hub;
 mod output;
 mod pairing;
+mod quirks;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use config::{HubConfig, Refused, Takeover};
 pub use hub::DaemonHub;
 pub use output::{ConnId, Counters, DropReason, Output, Report, SessionView};
 pub use pairing::SessionState;
+pub use quirks::{RelayQuirk, RelayQuirks};
 pub use registry::{Registry, SessionConflict};
+pub use watch::{Admit, Due, RateMode, Taking, Watch, WatchLimits, Watched};

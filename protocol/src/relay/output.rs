@@ -76,11 +76,13 @@ pub enum DropReason {
     Pending,
     /// The session has ended; the daemon was or will be told (WIRE-17).
     Ended,
+    /// The sender is over its rate (REL-20).
+    RateLimited,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Paused, Self::Pending, Self::Ended];
+    pub const ALL: [Self; 4] = [Self::Paused, Self::Pending, Self::Ended, Self::RateLimited];
 
     /// The name in snake case.
     pub const fn name(self) -> &'static str {
@@ -88,6 +90,7 @@ impl DropReason {
             Self::Paused => "session_paused",
             Self::Pending => "session_pending",
             Self::Ended => "session_ended",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -119,8 +122,19 @@ impl Counters {
         self.dropped[reason as usize]
     }
 
-    pub(super) fn count_drop(&mut self, reason: DropReason) {
-        self.dropped[reason as usize] += 1;
+    /// What both have counted.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.forwarded_frames += other.forwarded_frames;
+        self.forwarded_bytes += other.forwarded_bytes;
+        for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *mine += theirs;
+        }
+        self
+    }
+
+    pub(super) fn count_drop(&mut self, reason: DropReason, frames: u64) {
+        self.dropped[reason as usize] += frames;
     }
 
     pub(super) fn count_forward(&mut self, bytes: usize) {

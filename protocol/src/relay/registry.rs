@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::{RelayQuirk, RelayQuirks};
 use crate::{Instant, SessionId};
 
 /// The longest life of a client token (TOK-09) and the skew that the relay allows behind it (TOK-05).
@@ -30,6 +31,7 @@ enum Use {
 pub struct Registry {
     used: BTreeMap<SessionId, Use>,
     forget: BTreeSet<(Instant, SessionId)>,
+    quirks: RelayQuirks,
 }
 
 impl Registry {
@@ -38,21 +40,38 @@ impl Registry {
         Self::default()
     }
 
+    /// The same, wrong on purpose.
+    #[doc(hidden)]
+    pub fn danger_quirks(mut self, quirks: RelayQuirks) -> Self {
+        self.quirks = quirks;
+        self
+    }
+
     /// Takes a session id for a client whose token is accepted until `token_dies` (`exp` and the skew behind it).
     ///
     /// # Errors
     /// The id lives, or lived and is remembered (REL-10).
     pub fn claim(&mut self, session: SessionId, token_dies: Instant, now: Instant) -> Result<(), SessionConflict> {
         self.forget_old(now);
-        if self.used.contains_key(&session) {
+        if self.used.contains_key(&session) && !self.quirks.has(RelayQuirk::TellsConflictsLate) {
             return Err(SessionConflict);
         }
         self.used.insert(session, Use::Live(token_dies));
         Ok(())
     }
 
+    /// Gives an id back whose client was not let in after all: it was not used.
+    pub fn unclaim(&mut self, session: SessionId) {
+        if let Some(Use::Live(_)) = self.used.get(&session) {
+            self.used.remove(&session);
+        }
+    }
+
     /// The session is over. Unknown ids, and a second time for the same one, do nothing.
     pub fn release(&mut self, session: SessionId, now: Instant) {
+        if self.quirks.has(RelayQuirk::ForgetsUsedIds) {
+            return self.unclaim(session);
+        }
         if let Some(entry @ &mut Use::Live(token_dies)) = self.used.get_mut(&session) {
             let until = token_dies.max(now + TOKEN_LIFE);
             *entry = Use::Over(until);
@@ -118,6 +137,17 @@ mod tests {
         registry.release(id(1), at(10));
         assert_eq!(registry.claim(id(1), at(5_000), at(5_000)), Err(SessionConflict));
         assert_eq!(registry.claim(id(1), at(9_000), at(5_001)), Ok(()));
+    }
+
+    #[test]
+    fn rel_23_an_id_that_was_given_back_is_free_and_one_that_is_over_is_not() {
+        let mut registry = Registry::new();
+        registry.claim(id(1), at(150), at(0)).unwrap();
+        registry.unclaim(id(1));
+        assert_eq!(registry.claim(id(1), at(150), at(1)), Ok(()));
+        registry.release(id(1), at(2));
+        registry.unclaim(id(1));
+        assert_eq!(registry.claim(id(1), at(150), at(3)), Err(SessionConflict));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub const MAX_PING: usize = 8;
 pub mod close {
     /// Done, or a terminal Control code that has no other close code (WIRE-09).
     pub const NORMAL: u16 = 1000;
+    /// Nothing was heard for too long (REL-22).
+    pub const AWAY: u16 = 1001;
     /// A malformed frame, 0x04xx (WIRE-09).
     pub const PROTOCOL: u16 = 1002;
     /// A text message (WIRE-03).

@@ -12,7 +12,7 @@ use sideband_sim_kit::{
 use crate::support::*;
 
 /// Serves the admin API of a relay, and gives its URL.
-async fn admin(env: &Env, server: &Server) -> String {
+pub(crate) async fn admin(env: &Env, server: &Server) -> String {
     let listener = env.network.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let app = axum::Router::new().nest("/__sim", guard_admin(server.relay.admin_router(), None));

@@ -105,7 +105,7 @@ async fn wire_09_the_control_arrives_although_the_peer_goes_on_writing() {
 
 #[tokio::test]
 async fn wire_09_the_control_arrives_although_the_peer_writes_before_it_reads() {
-    let server = start_with(|config| config.client_backlog = 64 << 20).await;
+    let server = start_with(|config| config.limits.client_backlog = 64 << 20).await;
     let mut daemon = server.daemon().await;
     let mut client = server.client(id(1)).await;
     let frame = data(id(1), vec![0; 60_000]);
@@ -208,7 +208,7 @@ async fn rel_24_shutdown_closes_everybody_with_1012() {
 #[tokio::test]
 async fn rel_24_a_peer_that_never_reads_does_not_hold_the_shutdown() {
     let mut server = start_with(|config| {
-        config.client_backlog = 64 << 20;
+        config.limits.client_backlog = 64 << 20;
         config.shutdown_deadline = Duration::from_millis(100);
     })
     .await;

@@ -113,7 +113,7 @@ async fn rel_21_a_burst_of_one_client_waits_and_loses_nothing() {
 
 #[tokio::test]
 async fn rel_21_a_client_whose_daemon_went_away_is_read_again() {
-    let server = start_with(|config| config.session_backlog = 1_000).await;
+    let server = start_with(|config| config.limits.session_backlog = 1_000).await;
     let daemon = server.daemon().await;
     let mut client = server.client(id(1)).await;
     // The daemon does not read; the client is stopped at some point.
@@ -138,7 +138,8 @@ async fn rel_21_a_client_whose_daemon_went_away_is_read_again() {
 #[tokio::test]
 async fn rel_25_a_daemon_that_does_not_take_its_pongs_stops_being_read_and_recovers() {
     let server = start_with(|config| {
-        config.client_backlog = 5_000;
+        config.limits.client_backlog = 5_000;
+        config.limits.burst = 10_000_000;
         config.turn_bytes = 2_000;
     })
     .await;

@@ -4,6 +4,7 @@
 mod admin;
 mod closing;
 mod flow;
+mod limits;
 mod pairing;
 mod support;
 mod trace;

@@ -79,7 +79,7 @@ async fn rel_01_a_daemon_that_returns_without_resume_ends_the_session() {
 
 #[tokio::test]
 async fn rel_01_the_grace_ends_a_paused_session() {
-    let server = start_with(|config| config.hub.grace = Duration::from_millis(50)).await;
+    let server = start_with(|config| config.limits.grace = Duration::from_millis(50)).await;
     let _daemon = server.daemon().await;
     let mut client = server.client(id(1)).await;
     server.relay.drop_daemon(DAEMON);
@@ -90,7 +90,7 @@ async fn rel_01_the_grace_ends_a_paused_session() {
 
 #[tokio::test]
 async fn rel_01_the_grace_ends_a_pending_session_and_the_daemon_is_told() {
-    let server = start_with(|config| config.hub.grace = Duration::from_millis(300)).await;
+    let server = start_with(|config| config.limits.grace = Duration::from_millis(300)).await;
     let _daemon = server.daemon().await;
     let mut client = server.client(id(1)).await;
     server.relay.drop_daemon(DAEMON);

@@ -145,7 +145,7 @@ async fn rel_10_a_session_id_refused_as_offline_is_used_too() {
 
 #[tokio::test]
 async fn rel_12_by_configuration_a_second_daemon_gets_409_until_the_first_is_gone() {
-    let mut server = start_with(|config| config.hub.takeover = Takeover::Refuse).await;
+    let mut server = start_with(|config| config.limits.takeover = Takeover::Refuse).await;
     let mut first = server.daemon().await;
     let answer = server.ask_upgrade(&format!("/?token={}", server.daemon_token(true)), &[]).await;
     assert_eq!((answer.status, answer.code().as_str()), (409, "session_conflict"));

@@ -232,8 +232,8 @@ fn invalid_case(case: &InvalidCase) -> Result<(), Wrong> {
 
     let now = Instant::ORIGIN;
     let mut hub = DaemonHub::new(HubConfig::default());
-    hub.handle_daemon_open(DAEMON, true, now).map_err(|refused| refused.to_string())?;
-    hub.handle_client_open(CLIENT, case.sender_session, now).map_err(|refused| refused.to_string())?;
+    hub.handle_daemon_open(DAEMON, true, None, now).map_err(|refused| refused.to_string())?;
+    hub.handle_client_open(CLIENT, case.sender_session, None, now).map_err(|refused| refused.to_string())?;
     while hub.poll_output().is_some() {}
     hub.handle_message(sender, case.bytes.bytes(), now);
 

@@ -44,7 +44,7 @@ fn wire_09_only_terminal_codes_close() {
     let mut bench = Bench::paired();
     let mut all = bench.message(DAEMON, signal(id(0xC), Signal::Ready), at(1));
     all.extend(bench.closed(DAEMON, at(2)));
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(3)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(3)).unwrap();
     all.extend(bench.take());
     all.extend(bench.message(DAEMON_AGAIN, signal(session(), Signal::Ready), at(4)));
     let codes: Vec<_> = all
@@ -108,8 +108,8 @@ fn wire_17_frame_for_a_session_that_never_was_closes_the_daemon() {
 #[test]
 fn wire_17_a_session_refused_as_offline_never_was() {
     let mut bench = Bench::new(HubConfig::default());
-    bench.hub.handle_client_open(CLIENT, session(), at(0)).unwrap();
-    bench.hub.handle_daemon_open(DAEMON, true, at(1)).unwrap();
+    bench.hub.handle_client_open(CLIENT, session(), None, at(0)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON, true, None, at(1)).unwrap();
     bench.take();
     assert_eq!(bench.message(DAEMON, data(session()), at(2))[1], Done::Close(DAEMON, close::NORMAL));
 }
@@ -128,7 +128,7 @@ fn wire_17_frame_for_ended_session_is_dropped() {
 fn wire_17_ended_sessions_are_remembered_over_the_daemons_reconnect() {
     let mut bench = Bench::paused();
     bench.closed(CLIENT, at(11));
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(20)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(20)).unwrap();
     assert_eq!(bench.message(DAEMON_AGAIN, data(session()), at(21)), []);
 }
 
@@ -158,7 +158,7 @@ fn wire_17_signal_for_an_unknown_session_makes_it_ended() {
 #[test]
 fn wire_17_the_memory_of_ended_ids_is_bounded_and_the_oldest_go_first() {
     let mut bench = Bench::new(HubConfig { ended_ids: 2, ..HubConfig::default() });
-    bench.hub.handle_daemon_open(DAEMON, true, at(0)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON, true, None, at(0)).unwrap();
     for n in 1..=3 {
         bench.message(DAEMON, signal(id(n), Signal::Close), at(1));
     }
@@ -228,7 +228,7 @@ fn rel_03_client_frames_while_paused_are_dropped_and_counted() {
     assert_eq!(bench.message(CLIENT, data(session()), at(11)), []);
     assert_eq!(dropped(&bench), [(CLIENT, DropReason::Paused)]);
     assert_eq!(bench.hub.counters().dropped(DropReason::Paused), 1);
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(12)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(12)).unwrap();
     bench.take();
     assert_eq!(
         bench.message(DAEMON_AGAIN, signal(session(), Signal::Ready), at(13)),

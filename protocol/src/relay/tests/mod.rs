@@ -1,9 +1,11 @@
 //! Tests of the relay machine: calls in, outputs out, time made up.
 
 mod frames;
+mod limits;
 mod property;
 mod table;
 mod vectors;
+mod watch;
 
 use std::time::Duration;
 
@@ -72,7 +74,7 @@ impl Bench {
     /// The daemon at second 0, no client.
     fn online() -> Self {
         let mut bench = Self::new(HubConfig::default());
-        bench.hub.handle_daemon_open(DAEMON, true, at(0)).unwrap();
+        bench.hub.handle_daemon_open(DAEMON, true, None, at(0)).unwrap();
         bench.take();
         bench
     }
@@ -80,7 +82,7 @@ impl Bench {
     /// The daemon and one client, paired at second 0.
     fn paired() -> Self {
         let mut bench = Self::online();
-        bench.hub.handle_client_open(CLIENT, session(), at(0)).unwrap();
+        bench.hub.handle_client_open(CLIENT, session(), None, at(0)).unwrap();
         bench.take();
         bench
     }
@@ -88,7 +90,7 @@ impl Bench {
     /// The daemon and two clients, paired at second 0.
     fn paired_twice() -> Self {
         let mut bench = Self::paired();
-        bench.hub.handle_client_open(OTHER_CLIENT, other(), at(0)).unwrap();
+        bench.hub.handle_client_open(OTHER_CLIENT, other(), None, at(0)).unwrap();
         bench.take();
         bench
     }
@@ -104,7 +106,7 @@ impl Bench {
     /// Paused, and the daemon back as [`DAEMON_AGAIN`] at second 20.
     fn pending() -> Self {
         let mut bench = Self::paused();
-        bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(20)).unwrap();
+        bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(20)).unwrap();
         bench.take();
         bench
     }

@@ -107,7 +107,7 @@ impl Model {
             Input::DaemonOpen { resumable } => {
                 self.next += 1;
                 let conn = ConnId(self.next);
-                prop_assert_eq!(self.hub.handle_daemon_open(conn, resumable, now), Ok(()));
+                prop_assert_eq!(self.hub.handle_daemon_open(conn, resumable, None, now), Ok(()));
                 self.ever.push((conn, Who::Daemon));
                 self.open.insert(conn, Who::Daemon);
                 Cause::Other
@@ -115,7 +115,7 @@ impl Model {
             Input::ClientOpen { session } => {
                 self.next += 1;
                 let (conn, session) = (ConnId(self.next), id(session));
-                if self.hub.handle_client_open(conn, session, now).is_ok() {
+                if self.hub.handle_client_open(conn, session, None, now).is_ok() {
                     self.ever.push((conn, Who::Client(session)));
                     self.open.insert(conn, Who::Client(session));
                 } else {

@@ -6,7 +6,7 @@ use crate::wire::close;
 #[test]
 fn rel_01_client_opens_with_daemon_online_pairs() {
     let mut bench = Bench::online();
-    bench.hub.handle_client_open(CLIENT, session(), at(1)).unwrap();
+    bench.hub.handle_client_open(CLIENT, session(), None, at(1)).unwrap();
     assert_eq!(bench.take(), []);
     assert_eq!(bench.session_reports(), [(session(), SessionState::Paired)]);
     assert_eq!(
@@ -18,7 +18,7 @@ fn rel_01_client_opens_with_daemon_online_pairs() {
 #[test]
 fn rel_01_client_opens_with_daemon_offline_is_told_and_closed() {
     let mut bench = Bench::new(HubConfig::default());
-    bench.hub.handle_client_open(CLIENT, session(), at(0)).unwrap();
+    bench.hub.handle_client_open(CLIENT, session(), None, at(0)).unwrap();
     assert_eq!(bench.take(), [control(CLIENT, ControlCode::DaemonOffline, 0xA), Done::Close(CLIENT, close::NORMAL)]);
     assert_eq!(bench.session_reports(), [], "no session began, none ended");
     assert!(bench.hub.is_idle());
@@ -70,7 +70,7 @@ fn rel_01_paused_client_closes_quietly() {
 #[test]
 fn rel_01_paused_resumable_daemon_returns_makes_pending() {
     let mut bench = Bench::paused();
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(39)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(39)).unwrap();
     assert_eq!(bench.take(), [control(CLIENT, ControlCode::SessionPending, 0xA)]);
     assert_eq!(bench.session_reports(), [(session(), SessionState::Pending)]);
     assert_eq!(bench.hub.poll_timeout(), Some(at(40)), "the grace goes on");
@@ -79,7 +79,7 @@ fn rel_01_paused_resumable_daemon_returns_makes_pending() {
 #[test]
 fn rel_01_paused_daemon_returns_without_resume_expires() {
     let mut bench = Bench::paused();
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, false, at(20)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, false, None, at(20)).unwrap();
     assert_eq!(bench.take(), [control(CLIENT, ControlCode::SessionExpired, 0xA), Done::Close(CLIENT, close::NORMAL)]);
     assert_eq!(bench.state(session()), SessionState::Gone);
 }
@@ -147,15 +147,15 @@ fn rel_01_a_loss_after_a_resume_has_a_grace_of_its_own() {
 #[test]
 fn rel_01_a_daemon_that_returns_after_the_grace_is_late_even_if_the_timer_is_too() {
     let mut bench = Bench::paused();
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(40)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(40)).unwrap();
     assert_eq!(bench.take(), [control(CLIENT, ControlCode::SessionExpired, 0xA), Done::Close(CLIENT, close::NORMAL)]);
 }
 
 #[test]
 fn rel_01_the_grace_is_configurable() {
     let mut bench = Bench::new(HubConfig { grace: Duration::from_secs(2), ..HubConfig::default() });
-    bench.hub.handle_daemon_open(DAEMON, true, at(0)).unwrap();
-    bench.hub.handle_client_open(CLIENT, session(), at(0)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON, true, None, at(0)).unwrap();
+    bench.hub.handle_client_open(CLIENT, session(), None, at(0)).unwrap();
     bench.hub.handle_closed(DAEMON, at(10));
     assert_eq!(bench.hub.poll_timeout(), Some(at(12)));
 }
@@ -203,7 +203,7 @@ fn rel_02_a_returned_daemon_alone_resumes_nothing() {
 #[test]
 fn rel_10_a_session_that_is_open_is_not_opened_again() {
     let mut bench = Bench::paired();
-    assert_eq!(bench.hub.handle_client_open(OTHER_CLIENT, session(), at(1)), Err(Refused::SessionOpen));
+    assert_eq!(bench.hub.handle_client_open(OTHER_CLIENT, session(), None, at(1)), Err(Refused::SessionOpen));
     assert_eq!(bench.take(), []);
     assert_eq!(bench.hub.session(session()).unwrap().client, CLIENT);
 }
@@ -211,7 +211,7 @@ fn rel_10_a_session_that_is_open_is_not_opened_again() {
 #[test]
 fn rel_12_a_second_daemon_socket_replaces_the_first() {
     let mut bench = Bench::paired();
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(5)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(5)).unwrap();
     assert_eq!(
         bench.take(),
         [
@@ -229,7 +229,7 @@ fn rel_12_a_second_daemon_socket_replaces_the_first() {
 #[test]
 fn rel_12_a_replacement_that_cannot_resume_expires_the_sessions() {
     let mut bench = Bench::paired();
-    bench.hub.handle_daemon_open(DAEMON_AGAIN, false, at(5)).unwrap();
+    bench.hub.handle_daemon_open(DAEMON_AGAIN, false, None, at(5)).unwrap();
     assert_eq!(
         bench.take(),
         [
@@ -244,11 +244,11 @@ fn rel_12_a_replacement_that_cannot_resume_expires_the_sessions() {
 #[test]
 fn rel_12_refuse_keeps_the_first_until_it_is_gone() {
     let mut bench = Bench::new(HubConfig { takeover: Takeover::Refuse, ..HubConfig::default() });
-    bench.hub.handle_daemon_open(DAEMON, true, at(0)).unwrap();
-    assert_eq!(bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(1)), Err(Refused::DaemonConnected));
+    bench.hub.handle_daemon_open(DAEMON, true, None, at(0)).unwrap();
+    assert_eq!(bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(1)), Err(Refused::DaemonConnected));
     assert_eq!((bench.take(), bench.hub.daemon()), (vec![], Some(DAEMON)));
     bench.hub.handle_closed(DAEMON, at(2));
-    assert_eq!(bench.hub.handle_daemon_open(DAEMON_AGAIN, true, at(3)), Ok(()));
+    assert_eq!(bench.hub.handle_daemon_open(DAEMON_AGAIN, true, None, at(3)), Ok(()));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn wire_11_to_17_known_answers() {
     assert_eq!(file.cases.len(), 45);
     for Case { name, sender, sender_session, bytes, expect } in file.cases {
         let mut bench = Bench::online();
-        bench.hub.handle_client_open(CLIENT, sender_session, at(0)).unwrap();
+        bench.hub.handle_client_open(CLIENT, sender_session, None, at(0)).unwrap();
         bench.take();
         let conn = match sender {
             Sender::Client => CLIENT,
