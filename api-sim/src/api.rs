@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
+use sha2::{Digest as _, Sha256};
 use sideband_env::Env;
 use sideband_protocol::{
     Entropy, SessionId,
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) events: EventSink,
     entropy: Mutex<Box<dyn Entropy>>,
     keys: Mutex<SigningKeys>,
+    /// Goes into the names that events call credentials by.
+    salt: [u8; 16],
 }
 
 /// Why a procedure fails. The message is for the caller and holds no secret.
@@ -69,6 +72,8 @@ impl From<StoreError> for Failure {
 pub(crate) struct About {
     pub(crate) daemon: Option<String>,
     pub(crate) session: Option<SessionId>,
+    /// The name of the code that it redeems.
+    pub(crate) code: Option<String>,
 }
 
 impl Api {
@@ -83,7 +88,9 @@ impl Api {
         let mut entropy = env.entropy.entropy();
         let keys = Mutex::new(SigningKeys::new(entropy.as_mut()));
         let entropy = Mutex::new(entropy);
-        Self { shared: Arc::new(Shared { env, config, store, presence, events, entropy, keys }) }
+        let mut salt = [0; 16];
+        env.entropy.entropy().fill(&mut salt);
+        Self { shared: Arc::new(Shared { env, config, store, presence, events, entropy, keys, salt }) }
     }
 
     /// The control plane over HTTP: `/api/trpc/{procedure}`, `/.well-known/jwks.json`, and 404 for everything else (it is the
@@ -150,7 +157,13 @@ impl Api {
         self.shared.entropy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> u64 {
+    /// What events call a credential or a code by: the same for the same one as long as this control plane lives, and nothing of it.
+    pub(crate) fn name_of(&self, secret: &str) -> String {
+        let digest = Sha256::new().chain_update(self.shared.salt).chain_update(secret).finalize();
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub(crate) fn now(&self) -> u64 {
         self.shared.env.clock.unix_seconds()
     }
 

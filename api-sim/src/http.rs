@@ -27,7 +27,10 @@ use sideband_protocol::{
     },
     token::JWKS_PATH,
 };
-use sideband_sim_kit::{event::EventKind, guard::bearer_token};
+use sideband_sim_kit::{
+    event::{EventKind, retry_after_ms},
+    guard::bearer_token,
+};
 
 use crate::{
     Api,
@@ -59,6 +62,7 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     };
     let name: String = name.chars().take(MAX_PATH).collect();
     let mut about = About::default();
+    let began = api.shared.events.now();
     let allowed = api.shared.config.origins.allows_request(&parts.headers);
     let answer = if allowed {
         answer(&api, &parts, body, route, &mut about).await
@@ -67,8 +71,15 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     };
     let mut response = answer.unwrap_or_else(|failure| failure_response(failure, &name));
     add_common_headers(response.headers_mut(), parts.headers.get(ORIGIN).filter(|_| allowed));
-    let status = response.status().as_u16();
-    api.shared.events.emit(about.daemon.as_deref(), about.session, EventKind::Request { procedure: name, status });
+    let kind = EventKind::Request {
+        procedure: name,
+        status: response.status().as_u16(),
+        caller: bearer_token(&parts.headers).map(|credential| api.name_of(credential)),
+        code: about.code,
+        retry_after_ms: retry_after_ms(response.headers(), api.now()),
+        took_ms: api.shared.events.now().saturating_sub(began),
+    };
+    api.shared.events.emit(about.daemon.as_deref(), about.session, kind);
     response
 }
 
@@ -117,6 +128,7 @@ async fn call(
         }
         Procedure::RedeemQuickConnect => {
             let input = RedeemQuickConnect::from_value(value)?;
+            about.code = Some(api.name_of(&input.code));
             success(&api.redeem_quick_connect(&input, relay_url(api, parts)?, about).await?)
         }
         Procedure::RegisterDaemon => {

@@ -8,7 +8,7 @@ use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_scenarios::cloud::{local_url, upgrades_to};
 use sideband_sim_kit::{
-    admin::{ADMIN_PATH, ready_router},
+    admin::{ADMIN_PATH, grades_router, ready_router},
     event::EventSink,
     guard::guard_admin,
     presence::Presence,
@@ -83,7 +83,8 @@ pub(crate) fn relay(env: Env, bound: Bound, issuer: &str, exposed: &Exposed) -> 
     let mut config = RelayConfig::new(issuer, KeySource::Http { issuer: issuer.to_owned() });
     config.origins = exposed.origins.clone();
     let relay = Relay::new(env, config, events.clone());
-    let admin = guard_admin(ready_router(&["relay"]).merge(relay.admin_router()), exposed.admin_token.clone());
+    let shared = ready_router(&["relay"]).merge(grades_router(events.clone()));
+    let admin = guard_admin(shared.merge(relay.admin_router()), exposed.admin_token.clone());
     let app = upgrades_to(&relay, relay.router().nest(ADMIN_PATH, admin));
     Served::start(bound, app, events, Some(relay))
 }
@@ -114,6 +115,7 @@ pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) ->
     config.relay_url = Advertised::Fixed(setup.relay_url);
     config.origins = exposed.origins.clone();
     let api = Api::new(env, config, Arc::new(store), setup.presence, events.clone());
-    let admin = guard_admin(ready_router(&["api"]).merge(api.admin_router()), exposed.admin_token.clone());
+    let shared = ready_router(&["api"]).merge(grades_router(events.clone()));
+    let admin = guard_admin(shared.merge(api.admin_router()), exposed.admin_token.clone());
     Ok((Served::start(bound, api.router().nest(ADMIN_PATH, admin), events, None), bootstrap))
 }

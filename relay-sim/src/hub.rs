@@ -13,12 +13,17 @@ use sideband_env::Timeline;
 use sideband_protocol::{
     Instant, SessionId,
     relay::{ConnId, Counters, DaemonHub, Output, Refused, Registry, Report, SessionState, SessionView},
-    wire::{FrameType, HEADER_LEN},
 };
-use sideband_sim_kit::event::{Direction, EventKind, EventSink, Role};
+use sideband_sim_kit::{
+    event::{Direction, EventKind, EventSink, Role},
+    observer::{FrameSeen, WireObserver},
+};
 use tokio::sync::Notify;
 
-use crate::outbox::{End, Outbox};
+use crate::{
+    connection::Ended,
+    outbox::{End, Outbox},
+};
 
 /// What all hubs of a relay share.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ struct State {
     machine: DaemonHub,
     outboxes: BTreeMap<ConnId, Arc<Outbox>>,
     timer_runs: bool,
+    observer: WireObserver,
 }
 
 /// One daemon's machine and its connections' outboxes.
@@ -54,7 +60,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(daemon_id: &str, machine: DaemonHub, common: Arc<Common>) -> Arc<Self> {
-        let state = State { machine, outboxes: BTreeMap::new(), timer_runs: false };
+        let state = State { machine, outboxes: BTreeMap::new(), timer_runs: false, observer: WireObserver::new() };
         Arc::new(Self { daemon_id: daemon_id.to_owned(), common, state: Mutex::new(state), timer: Notify::new() })
     }
 
@@ -62,10 +68,17 @@ impl Hub {
     fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state_ref = &mut *state;
-        let mut turn =
-            Turn { hub: self, now: self.common.timeline.now(), state: state_ref, source: None, wake: Vec::new() };
+        let mut turn = Turn {
+            hub: self,
+            now: self.common.timeline.now(),
+            at: self.common.events.now(),
+            state: state_ref,
+            source: None,
+            wake: Vec::new(),
+        };
         let result = call(&mut turn);
         turn.carry_out();
+        turn.grade();
         let wake = turn.wake;
         if state.machine.poll_timeout().is_some() && !state.timer_runs {
             state.timer_runs = true;
@@ -83,11 +96,12 @@ impl Hub {
         self: &Arc<Self>,
         conn: ConnId,
         resumable: bool,
+        token: Option<String>,
         outbox: &Arc<Outbox>,
     ) -> Result<(), Refused> {
         self.with(|turn| {
             turn.state.machine.handle_daemon_open(conn, resumable, turn.now)?;
-            turn.opened(conn, Role::Daemon, None, outbox);
+            turn.opened(conn, None, Some(resumable), token, outbox);
             Ok(())
         })
     }
@@ -97,11 +111,12 @@ impl Hub {
         self: &Arc<Self>,
         conn: ConnId,
         session: SessionId,
+        token: Option<String>,
         outbox: &Arc<Outbox>,
     ) -> Result<(), Refused> {
         self.with(|turn| {
             turn.state.machine.handle_client_open(conn, session, turn.now)?;
-            turn.opened(conn, Role::Client, Some(session), outbox);
+            turn.opened(conn, Some(session), None, token, outbox);
             if turn.state.machine.session(session).is_none() {
                 // Refused as offline: no session began whose end would be reported.
                 turn.hub.common.release(session);
@@ -120,7 +135,7 @@ impl Hub {
         self.with(|turn| {
             turn.source = Some(outbox.clone());
             for message in messages {
-                turn.trace(conn, Direction::In, &message);
+                turn.frame(conn, Direction::In, &message);
                 turn.state.machine.handle_message(conn, message, turn.now);
                 // At once, so that a receiver which is full never gets more than the frames before.
                 turn.carry_out();
@@ -133,6 +148,23 @@ impl Hub {
         self.with(|turn| {
             turn.state.outboxes.remove(&conn);
             turn.state.machine.handle_closed(conn, turn.now);
+        });
+    }
+
+    /// A message came that no relay takes; the connection is being closed with this code.
+    pub(crate) fn refused(self: &Arc<Self>, conn: ConnId, code: u16) {
+        self.with(|turn| {
+            turn.state.observer.refused(turn.at, conn.0, code);
+            turn.emit(None, EventKind::MessageRefused { connection: conn.0, code });
+        });
+    }
+
+    /// The connection's task is done.
+    pub(crate) fn ended(self: &Arc<Self>, conn: ConnId, session: Option<SessionId>, ended: Ended) {
+        let Ended { code, by, answered } = ended;
+        self.with(|turn| {
+            turn.state.observer.closed(turn.at, conn.0, code, by, answered);
+            turn.emit(session, EventKind::Closed { connection: conn.0, code, by, answered });
         });
     }
 
@@ -182,6 +214,8 @@ pub(crate) struct HubView {
 struct Turn<'a> {
     hub: &'a Hub,
     now: Instant,
+    /// The same on the events' time line.
+    at: u64,
     state: &'a mut State,
     /// The connection whose messages are handled.
     source: Option<Arc<Outbox>>,
@@ -191,9 +225,26 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// A connection is let in. Its outputs, if any, are still in the machine.
-    fn opened(&mut self, conn: ConnId, role: Role, session: Option<SessionId>, outbox: &Arc<Outbox>) {
+    /// A client's connection has a session.
+    fn opened(
+        &mut self,
+        conn: ConnId,
+        session: Option<SessionId>,
+        resumable: Option<bool>,
+        token: Option<String>,
+        outbox: &Arc<Outbox>,
+    ) {
         self.state.outboxes.insert(conn, outbox.clone());
-        self.emit(session, EventKind::Opened { connection: conn.0, role });
+        let role = if session.is_some() { Role::Client } else { Role::Daemon };
+        self.state.observer.opened(self.at, conn.0, role, session, resumable == Some(true));
+        self.emit(session, EventKind::Opened { connection: conn.0, role, token, resumable });
+    }
+
+    /// Tells what the observer found.
+    fn grade(&mut self) {
+        while let Some(mark) = self.state.observer.poll_mark() {
+            self.hub.common.events.grade(Some(&self.hub.daemon_id), mark);
+        }
     }
 
     fn carry_out(&mut self) {
@@ -216,7 +267,7 @@ impl Turn<'_> {
                 if wake {
                     self.wake.push(outbox.clone());
                 }
-                self.trace(to, Direction::Out, &message);
+                self.frame(to, Direction::Out, &message);
             }
             Err(_full) => {
                 // REL-21: never served with gaps.
@@ -244,12 +295,14 @@ impl Turn<'_> {
     fn report(&mut self, report: Report) {
         match report {
             Report::Session { session, state } => {
+                self.state.observer.session(session, state);
                 self.emit(Some(session), EventKind::Session { state: state.name().to_owned() });
                 if state == SessionState::Gone {
                     self.hub.common.release(session);
                 }
             }
             Report::Control { to, session, code } => {
+                self.state.observer.control(self.at, to.0, session, Some(code));
                 self.emit(session, EventKind::Control { connection: to.0, code: code.name().to_owned() });
             }
             Report::Dropped { from, session, frame_type: _, reason } => {
@@ -261,17 +314,17 @@ impl Turn<'_> {
         }
     }
 
-    fn trace(&self, conn: ConnId, direction: Direction, message: &Bytes) {
+    /// A frame passes the door. Nothing is allocated for one that is in order, unless frames are traced.
+    fn frame(&mut self, conn: ConnId, direction: Direction, message: &[u8]) {
+        let seen = FrameSeen::read(message);
+        match direction {
+            Direction::In => self.state.observer.received(self.at, conn.0, &seen),
+            Direction::Out => self.state.observer.sent(self.at, conn.0, &seen),
+        }
         if self.hub.common.trace_frames {
-            let frame = message.first().and_then(|&byte| FrameType::from_byte(byte)).map_or("unknown", FrameType::name);
-            let session = message
-                .get(5..HEADER_LEN)
-                .and_then(|id| id.try_into().ok())
-                .and_then(|id| SessionId::new(u64::from_be_bytes(id)));
-            self.emit(
-                session,
-                EventKind::Frame { connection: conn.0, direction, frame: frame.to_owned(), bytes: message.len() },
-            );
+            let (frame, detail) = (seen.name().to_owned(), seen.detail());
+            let kind = EventKind::Frame { connection: conn.0, direction, frame, bytes: seen.bytes, detail };
+            self.emit(seen.session, kind);
         }
     }
 
@@ -307,7 +360,7 @@ mod tests {
 
     use sideband_protocol::{
         relay::HubConfig,
-        wire::{ControlCode, Frame, close, control_message},
+        wire::{ControlCode, Frame, HEADER_LEN, close, control_message},
     };
 
     use super::*;
@@ -329,8 +382,8 @@ mod tests {
     /// A hub with its daemon and one client, who takes at most 1,000 bytes.
     fn paired() -> (Arc<Hub>, Arc<Outbox>, Arc<Outbox>) {
         let (hub, daemon, client) = (hub(), Outbox::for_daemon(1_000), Outbox::for_client(1_000, 1_000));
-        hub.open_daemon(DAEMON, true, &daemon).unwrap();
-        hub.open_client(CLIENT, session(), &client).unwrap();
+        hub.open_daemon(DAEMON, true, None, &daemon).unwrap();
+        hub.open_client(CLIENT, session(), None, &client).unwrap();
         (hub, daemon, client)
     }
 
@@ -370,7 +423,7 @@ mod tests {
             registry.len()
         };
         claim(10, 150);
-        hub.open_client(CLIENT, session(), &Outbox::for_client(1_000, 1_000)).unwrap();
+        hub.open_client(CLIENT, session(), None, &Outbox::for_client(1_000, 1_000)).unwrap();
         assert_eq!(claim(11, 150), 2);
         tokio::time::advance(Duration::from_secs(331)).await;
         assert_eq!(claim(12, 150), 2, "10 is forgotten, 11 was never over");
@@ -395,8 +448,8 @@ mod tests {
             hub.closed(DAEMON);
             tokio::time::sleep(Duration::from_secs(31)).await;
             assert_eq!(hub.view().sessions, []);
-            hub.open_daemon(DAEMON, true, &Outbox::for_daemon(1_000)).unwrap();
-            hub.open_client(CLIENT, session(), &Outbox::for_client(1_000, 1_000)).unwrap();
+            hub.open_daemon(DAEMON, true, None, &Outbox::for_daemon(1_000)).unwrap();
+            hub.open_client(CLIENT, session(), None, &Outbox::for_client(1_000, 1_000)).unwrap();
         }
     }
 }

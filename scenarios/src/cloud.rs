@@ -13,7 +13,7 @@ use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore, Store
 use sideband_env::{EntropySource, Env, Listener, SeededEntropy, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
-    admin::{ADMIN_PATH, ready_router},
+    admin::{ADMIN_PATH, grades_router, ready_router},
     event::EventSink,
     guard::{AdminToken, OriginPolicy, guard_admin},
     server::{ServeOptions, serve},
@@ -151,7 +151,8 @@ impl Cloud {
         let relay = Relay::new(env, relay_config, events.for_host("relay"));
         presence.fill(relay.clone());
 
-        let admin = ready_router(&["api", "relay"]).merge(api.admin_router()).merge(relay.admin_router());
+        let shared = ready_router(&["api", "relay"]).merge(grades_router(events.clone()));
+        let admin = shared.merge(api.admin_router()).merge(relay.admin_router());
         let app = api.router().nest(ADMIN_PATH, guard_admin(admin, options.admin_token));
         let app = upgrades_to(&relay, app);
         let (stop, stopped) = watch::channel(false);

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`event`] | one vocabulary for everything that happens, and the sink that takes it |
+//! | [`observer`] | judges endpoints by what happens |
 //! | [`server`] | HTTP serving over the network seam |
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`admin`] | the types and routes of `/__sim` |
@@ -12,5 +13,6 @@
 pub mod admin;
 pub mod event;
 pub mod guard;
+pub mod observer;
 pub mod presence;
 pub mod server;
