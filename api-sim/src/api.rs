@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{Router, http::HeaderValue};
+use sha2::{Digest as _, Sha256};
 use sideband_env::{Clock, Env, ShiftedClock, Timeline};
 use sideband_protocol::{
     Entropy, SessionId,
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     entropy: Mutex<Box<dyn Entropy>>,
     keys: Mutex<SigningKeys>,
     limiter: Option<RateLimiter>,
+    /// Goes into the names that events call credentials by.
+    salt: [u8; 16],
 }
 
 /// Why a procedure fails. The message is for the caller and holds no secret.
@@ -83,6 +86,8 @@ pub(crate) struct About {
     pub(crate) session: Option<SessionId>,
     /// The faults that had a part in the answer, as the answer's header has them.
     pub(crate) faults: Option<HeaderValue>,
+    /// The name of the code that it redeems.
+    pub(crate) code: Option<String>,
 }
 
 impl Api {
@@ -102,7 +107,9 @@ impl Api {
         let keys = Mutex::new(SigningKeys::load(store.signing_keys(&first)?)?);
         let entropy = Mutex::new(entropy);
         let limiter = config.rate_limit.map(RateLimiter::new);
-        let shared = Arc::new(Shared { config, store, presence, events, entropy, keys, limiter });
+        let mut salt = [0; 16];
+        env.entropy.entropy().fill(&mut salt);
+        let shared = Arc::new(Shared { config, store, presence, events, entropy, keys, limiter, salt });
         Ok(Self { shared, faults: FaultEngine::new(Timeline::start()), clock: env.clock })
     }
 
@@ -198,7 +205,13 @@ impl Api {
         self.shared.entropy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> u64 {
+    /// What events call a credential or a code by: the same for the same one as long as this control plane lives, and nothing of it.
+    pub(crate) fn name_of(&self, secret: &str) -> String {
+        let digest = Sha256::new().chain_update(self.shared.salt).chain_update(secret).finalize();
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub(crate) fn now(&self) -> u64 {
         self.clock.unix_seconds()
     }
 

@@ -31,7 +31,7 @@ use sideband_protocol::{
     token::JWKS_PATH,
 };
 use sideband_sim_kit::{
-    event::EventKind,
+    event::{EventKind, retry_after_ms},
     fault::FAULT_HEADER,
     guard::bearer_token,
     server::{CutConnection, PeerAddr, Stopping},
@@ -68,6 +68,7 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     };
     let name: String = name.chars().take(MAX_PATH).collect();
     let mut about = About::default();
+    let began = api.shared.events.now();
     let allowed = api.shared.config.origins.allows_request(&parts.headers);
     let answer = if allowed {
         answer(&api, &parts, body, route, &mut about).await
@@ -79,9 +80,16 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
         response.headers_mut().insert(FAULT_HEADER, faults);
     }
     add_common_headers(response.headers_mut(), parts.headers.get(ORIGIN).filter(|_| allowed));
-    let status = response.status().as_u16();
     if response.extensions().get::<CutConnection>().is_none() {
-        api.shared.events.emit(about.daemon.as_deref(), about.session, EventKind::Request { procedure: name, status });
+        let kind = EventKind::Request {
+            procedure: name,
+            status: response.status().as_u16(),
+            caller: bearer_token(&parts.headers).map(|credential| api.name_of(credential)),
+            code: about.code,
+            retry_after_ms: retry_after_ms(response.headers(), api.now()),
+            took_ms: api.shared.events.now().saturating_sub(began),
+        };
+        api.shared.events.emit(about.daemon.as_deref(), about.session, kind);
     }
     response
 }
@@ -151,6 +159,7 @@ async fn call(
         }
         Procedure::RedeemQuickConnect => {
             let input = RedeemQuickConnect::from_value(value)?;
+            about.code = Some(api.name_of(&input.code));
             success(&api.redeem_quick_connect(&input, relay_url(api, parts)?, about).await?)
         }
         Procedure::RegisterDaemon => {

@@ -78,22 +78,25 @@ impl Words {
             (None, None) => String::new(),
         };
         let text = match &event.kind {
-            EventKind::Opened { connection, role } => {
+            EventKind::Opened { connection, role, .. } => {
                 self.roles.insert(*connection, *role);
                 format!("{} connected  {}", role_name(*role), about())
             }
-            EventKind::Closed { connection, code } => {
+            EventKind::Closed { connection, code, .. } => {
                 let who = self.roles.remove(connection).map_or("connection", role_name);
                 let how = code.map_or_else(|| "cut".to_owned(), |code| format!("closed {code}"));
                 format!("{who} gone  {}  {how}", about())
             }
-            EventKind::UpgradeRefused { status, code, reason } => format!("refused {status} {code}  ({reason})"),
+            EventKind::UpgradeRefused { status, code, reason, .. } => format!("refused {status} {code}  ({reason})"),
             EventKind::Session { state } => format!("{}  {state}", about()),
-            EventKind::Request { procedure, status } => format!("{procedure}  {status}  {}", about()),
+            EventKind::Request { procedure, status, .. } => format!("{procedure}  {status}  {}", about()),
             EventKind::KeysRotated { current, hard } => {
                 format!("keys rotated{}, {current} signs", if *hard { " hard" } else { "" })
             }
             EventKind::KeySet { result } => format!("key set: {result}"),
+            EventKind::Grade { rule, party, evidence, .. } => {
+                format!("{} breaks {rule}  {}  {evidence}", role_name(*party), about())
+            }
             // Sessions tell the same, frames are too many.
             _ => return None,
         };

@@ -30,6 +30,7 @@ use sideband_protocol::{
     relay::{Admit, ConnId, Due, RelayQuirk, RelayQuirks, Taking, Watch, Watched},
     wire::{MAX_MESSAGE, close},
 };
+use sideband_sim_kit::event::Closer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -89,6 +90,28 @@ pub(crate) struct Connection<S> {
     turn_bytes: usize,
     close_deadline: Duration,
     linger: Duration,
+    afterwards: Option<Afterwards>,
+}
+
+/// The first thing that came after the decision to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Message,
+    Answer,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// The close code that was sent or received; none for a cut or a loss.
+    pub(crate) code: Option<u16>,
+    pub(crate) by: Option<Closer>,
+    /// The peer answered the close before it sent anything else.
+    pub(crate) answered: bool,
+}
+
+impl Ended {
+    pub(crate) const CUT: Self = Self { code: None, by: None, answered: false };
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -121,24 +144,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             turn_bytes: config.turn_bytes,
             close_deadline: config.close_deadline,
             linger: config.linger,
+            afterwards: None,
         }
     }
 
-    /// Runs the connection to its end. Returns the close code that was sent or received; none for a cut or a loss.
-    pub(crate) async fn run(mut self) -> Option<u16> {
+    /// Runs the connection to its end.
+    pub(crate) async fn run(mut self) -> Ended {
         match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
             Over::ByPeer(code) => {
                 self.hub.closed(self.conn);
                 // Reading on answers the close.
                 self.until_cut(self.linger, Self::poll_discard).await;
                 self.hang_up().await;
-                Some(code)
+                Ended { code: Some(code), by: Some(Closer::Peer), answered: false }
             }
             Over::Lost => {
                 self.hub.closed(self.conn);
-                None
+                Ended::CUT
             }
             Over::Refused(code) => {
+                self.hub.refused(self.conn, code);
                 self.hub.closed(self.conn);
                 self.outbox.end(End::Close(code));
                 self.close(code).await
@@ -149,16 +174,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.close(close::AWAY).await
             }
             Over::ByHub(End::Close(code)) => self.close(code).await,
-            Over::ByHub(End::Cut) => None,
+            Over::ByHub(End::Cut) => Ended::CUT,
         }
     }
 
     /// WIRE-09: what is queued, the close, then a time of reading so that a TCP reset does not eat the last words.
-    async fn close(&mut self, code: u16) -> Option<u16> {
+    async fn close(&mut self, code: u16) -> Ended {
         let mut sent = Progress::Messages;
         let finished = self.until_cut(self.close_deadline, |this, cx| this.poll_close(cx, code, &mut sent)).await;
         if !finished {
-            return None;
+            return Ended::CUT;
         }
         if self.ws.is_terminated() {
             // The input cannot be read as WebSocket any more, so the answer to the close will not be seen: the end of
@@ -167,7 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.until_cut(self.linger, Self::poll_discard).await;
         self.hang_up().await;
-        Some(code)
+        let answered = self.afterwards == Some(Afterwards::Answer);
+        Ended { code: Some(code), by: Some(Closer::Relay), answered }
     }
 
     /// Ends our side of the stream in an orderly way, if the peer lets us.
@@ -397,7 +423,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return self.poll_discard_raw(cx);
             }
             match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
-                Some(Ok(_)) => {}
+                Some(Ok(Message::Close(_))) => {
+                    self.afterwards.get_or_insert(Afterwards::Answer);
+                }
+                Some(Ok(_)) => {
+                    self.afterwards.get_or_insert(Afterwards::Message);
+                }
                 Some(Err(error)) => match over(&error) {
                     Over::Lost | Over::ByPeer(_) | Over::ByHub(_) | Over::Swept => return Poll::Ready(()),
                     // From here on the bytes are read raw.
@@ -508,7 +539,7 @@ mod tests {
         let common = Common { timeline, events, registry: Default::default(), trace_frames: false };
         let hub = Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common));
         let (conn, outbox) = (ConnId(1), Outbox::new(Watched::Daemon, LiveLimits::bytes(100, 100)));
-        hub.open_daemon(conn, true, None, &outbox).unwrap();
+        hub.open_daemon(conn, true, None, None, &outbox).unwrap();
         let mut config = RelayConfig::new("https://api.test", KeySource::InProcess(Arc::new(KeySet::default)));
         (config.turn_bytes, config.read_buffer, config.write_buffer) = (160, 64, 0);
         let (ours, theirs) = tokio::io::duplex(1_024);

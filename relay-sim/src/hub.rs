@@ -17,12 +17,17 @@ use sideband_env::Timeline;
 use sideband_protocol::{
     Instant, SessionId,
     relay::{ConnId, Counters, DaemonHub, HubConfig, Output, Refused, Registry, Report, SessionState, SessionView},
-    wire::{FrameType, HEADER_LEN},
 };
-use sideband_sim_kit::event::{Direction, EventKind, EventSink, Role};
+use sideband_sim_kit::{
+    event::{Direction, EventKind, EventSink, Role},
+    observer::{FrameSeen, WireObserver},
+};
 use tokio::sync::Notify;
 
-use crate::outbox::{End, Outbox};
+use crate::{
+    connection::Ended,
+    outbox::{End, Outbox},
+};
 
 /// What all hubs of a relay share.
 #[derive(Debug)]
@@ -46,6 +51,7 @@ struct State {
     outboxes: BTreeMap<ConnId, Arc<Outbox>>,
     /// What the timer's task sleeps for; none if there is no such task.
     timer_at: Option<Instant>,
+    observer: WireObserver,
 }
 
 /// One daemon's machine and its connections' outboxes.
@@ -61,7 +67,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(daemon_id: &str, machine: DaemonHub, common: Arc<Common>) -> Arc<Self> {
-        let state = State { machine, outboxes: BTreeMap::new(), timer_at: None };
+        let state = State { machine, outboxes: BTreeMap::new(), timer_at: None, observer: WireObserver::new() };
         Arc::new(Self {
             daemon_id: daemon_id.to_owned(),
             common,
@@ -75,10 +81,17 @@ impl Hub {
     fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state_ref = &mut *state;
-        let mut turn =
-            Turn { hub: self, now: self.common.timeline.now(), state: state_ref, source: None, wake: Vec::new() };
+        let mut turn = Turn {
+            hub: self,
+            now: self.common.timeline.now(),
+            at: self.common.events.now(),
+            state: state_ref,
+            source: None,
+            wake: Vec::new(),
+        };
         let result = call(&mut turn);
         turn.carry_out();
+        turn.grade();
         let wake = turn.wake;
         match (state.machine.poll_timeout(), state.timer_at) {
             (at @ Some(_), None) => {
@@ -101,11 +114,12 @@ impl Hub {
         conn: ConnId,
         resumable: bool,
         limit: Option<u64>,
+        token: Option<String>,
         outbox: &Arc<Outbox>,
     ) -> Result<(), Refused> {
         self.with(|turn| {
             turn.state.machine.handle_daemon_open(conn, resumable, limit, turn.now)?;
-            turn.opened(conn, Role::Daemon, None, outbox);
+            turn.opened(conn, None, Some(resumable), token, outbox);
             Ok(())
         })
     }
@@ -116,11 +130,12 @@ impl Hub {
         conn: ConnId,
         session: SessionId,
         limit: Option<u64>,
+        token: Option<String>,
         outbox: &Arc<Outbox>,
     ) -> Result<(), Refused> {
         self.with(|turn| {
             turn.state.machine.handle_client_open(conn, session, limit, turn.now)?;
-            turn.opened(conn, Role::Client, Some(session), outbox);
+            turn.opened(conn, Some(session), None, token, outbox);
             if turn.state.machine.session(session).is_none() {
                 // Refused as offline: no session began whose end would be reported.
                 turn.hub.common.release(session);
@@ -139,7 +154,7 @@ impl Hub {
         self.with(|turn| {
             turn.source = Some(outbox.clone());
             for message in messages {
-                turn.trace(conn, Direction::In, &message);
+                turn.frame(conn, Direction::In, &message);
                 turn.state.machine.handle_message(conn, message, turn.now);
                 // At once, so that a receiver which is full never gets more than the frames before.
                 turn.carry_out();
@@ -208,6 +223,23 @@ impl Hub {
         self.taking.fetch_add(more.as_nanos() as u64, Ordering::Relaxed);
     }
 
+    /// A message came that no relay takes; the connection is being closed with this code.
+    pub(crate) fn refused(self: &Arc<Self>, conn: ConnId, code: u16) {
+        self.with(|turn| {
+            turn.state.observer.refused(turn.at, conn.0, code);
+            turn.emit(None, EventKind::MessageRefused { connection: conn.0, code });
+        });
+    }
+
+    /// The connection's task is done.
+    pub(crate) fn ended(self: &Arc<Self>, conn: ConnId, session: Option<SessionId>, ended: Ended) {
+        let Ended { code, by, answered } = ended;
+        self.with(|turn| {
+            turn.state.observer.closed(turn.at, conn.0, code, by, answered);
+            turn.emit(session, EventKind::Closed { connection: conn.0, code, by, answered });
+        });
+    }
+
     /// Closes every connection with 1012.
     pub(crate) fn shutdown(self: &Arc<Self>) {
         self.with(|turn| turn.state.machine.handle_shutdown(turn.now));
@@ -254,6 +286,8 @@ pub(crate) struct HubView {
 struct Turn<'a> {
     hub: &'a Hub,
     now: Instant,
+    /// The same on the events' time line.
+    at: u64,
     state: &'a mut State,
     /// The connection whose messages are handled.
     source: Option<Arc<Outbox>>,
@@ -263,9 +297,26 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// A connection is let in. Its outputs, if any, are still in the machine.
-    fn opened(&mut self, conn: ConnId, role: Role, session: Option<SessionId>, outbox: &Arc<Outbox>) {
+    /// A client's connection has a session.
+    fn opened(
+        &mut self,
+        conn: ConnId,
+        session: Option<SessionId>,
+        resumable: Option<bool>,
+        token: Option<String>,
+        outbox: &Arc<Outbox>,
+    ) {
         self.state.outboxes.insert(conn, outbox.clone());
-        self.emit(session, EventKind::Opened { connection: conn.0, role });
+        let role = if session.is_some() { Role::Client } else { Role::Daemon };
+        self.state.observer.opened(self.at, conn.0, role, session, resumable == Some(true));
+        self.emit(session, EventKind::Opened { connection: conn.0, role, token, resumable });
+    }
+
+    /// Tells what the observer found.
+    fn grade(&mut self) {
+        while let Some(mark) = self.state.observer.poll_mark() {
+            self.hub.common.events.grade(Some(&self.hub.daemon_id), mark);
+        }
     }
 
     fn carry_out(&mut self) {
@@ -288,7 +339,7 @@ impl Turn<'_> {
                 if wake {
                     self.wake.push(outbox.clone());
                 }
-                self.trace(to, Direction::Out, &message);
+                self.frame(to, Direction::Out, &message);
             }
             Err(_full) => {
                 // REL-21: never served with gaps.
@@ -316,12 +367,14 @@ impl Turn<'_> {
     fn report(&mut self, report: Report) {
         match report {
             Report::Session { session, state } => {
+                self.state.observer.session(session, state);
                 self.emit(Some(session), EventKind::Session { state: state.name().to_owned() });
                 if state == SessionState::Gone {
                     self.hub.common.release(session);
                 }
             }
             Report::Control { to, session, code } => {
+                self.state.observer.control(self.at, to.0, session, Some(code));
                 self.emit(session, EventKind::Control { connection: to.0, code: code.name().to_owned() });
             }
             Report::Dropped { from, session, frame_type: _, reason } => {
@@ -333,17 +386,17 @@ impl Turn<'_> {
         }
     }
 
-    fn trace(&self, conn: ConnId, direction: Direction, message: &Bytes) {
+    /// A frame passes the door. Nothing is allocated for one that is in order, unless frames are traced.
+    fn frame(&mut self, conn: ConnId, direction: Direction, message: &[u8]) {
+        let seen = FrameSeen::read(message);
+        match direction {
+            Direction::In => self.state.observer.received(self.at, conn.0, &seen),
+            Direction::Out => self.state.observer.sent(self.at, conn.0, &seen),
+        }
         if self.hub.common.trace_frames {
-            let frame = message.first().and_then(|&byte| FrameType::from_byte(byte)).map_or("unknown", FrameType::name);
-            let session = message
-                .get(5..HEADER_LEN)
-                .and_then(|id| id.try_into().ok())
-                .and_then(|id| SessionId::new(u64::from_be_bytes(id)));
-            self.emit(
-                session,
-                EventKind::Frame { connection: conn.0, direction, frame: frame.to_owned(), bytes: message.len() },
-            );
+            let (frame, detail) = (seen.name().to_owned(), seen.detail());
+            let kind = EventKind::Frame { connection: conn.0, direction, frame, bytes: seen.bytes, detail };
+            self.emit(seen.session, kind);
         }
     }
 
@@ -378,7 +431,7 @@ mod tests {
 
     use sideband_protocol::{
         relay::{HubConfig, Watched},
-        wire::{ControlCode, Frame, close, control_message},
+        wire::{ControlCode, Frame, HEADER_LEN, close, control_message},
     };
 
     use super::*;
@@ -409,8 +462,8 @@ mod tests {
     /// A hub with its daemon and one client, who takes at most 1,000 bytes.
     fn paired() -> (Arc<Hub>, Arc<Outbox>, Arc<Outbox>) {
         let (hub, daemon, client) = (hub(), daemon(), client());
-        hub.open_daemon(DAEMON, true, None, &daemon).unwrap();
-        hub.open_client(CLIENT, session(), None, &client).unwrap();
+        hub.open_daemon(DAEMON, true, None, None, &daemon).unwrap();
+        hub.open_client(CLIENT, session(), None, None, &client).unwrap();
         (hub, daemon, client)
     }
 
@@ -450,7 +503,7 @@ mod tests {
             registry.len()
         };
         claim(10, 150);
-        hub.open_client(CLIENT, session(), None, &client()).unwrap();
+        hub.open_client(CLIENT, session(), None, None, &client()).unwrap();
         assert_eq!(claim(11, 150), 2);
         tokio::time::advance(Duration::from_secs(331)).await;
         assert_eq!(claim(12, 150), 2, "10 is forgotten, 11 was never over");
@@ -471,13 +524,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rel_01_a_shorter_grace_is_not_slept_over() {
         let hub = hub();
-        hub.open_daemon(DAEMON, true, None, &daemon()).unwrap();
+        hub.open_daemon(DAEMON, true, None, None, &daemon()).unwrap();
         let (first, second) = (client(), client());
-        hub.open_client(CLIENT, session(), None, &first).unwrap();
+        hub.open_client(CLIENT, session(), None, None, &first).unwrap();
         hub.closed(DAEMON);
         hub.set_config(HubConfig { grace: Duration::from_secs(2), ..HubConfig::default() });
-        hub.open_daemon(DAEMON, true, None, &daemon()).unwrap();
-        hub.open_client(ConnId(3), SessionId::new(11).unwrap(), None, &second).unwrap();
+        hub.open_daemon(DAEMON, true, None, None, &daemon()).unwrap();
+        hub.open_client(ConnId(3), SessionId::new(11).unwrap(), None, None, &second).unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         hub.closed(DAEMON);
         tokio::time::sleep(Duration::from_millis(2_010)).await;
@@ -491,8 +544,8 @@ mod tests {
             hub.closed(DAEMON);
             tokio::time::sleep(Duration::from_secs(31)).await;
             assert_eq!(hub.view().sessions, []);
-            hub.open_daemon(DAEMON, true, None, &daemon()).unwrap();
-            hub.open_client(CLIENT, session(), None, &client()).unwrap();
+            hub.open_daemon(DAEMON, true, None, None, &daemon()).unwrap();
+            hub.open_client(CLIENT, session(), None, None, &client()).unwrap();
         }
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use crate::{
     admin,
     config::RelayConfig,
-    connection::Connection,
+    connection::{Connection, Ended},
     hub::{Common, Hub, HubView},
     keys::Keys,
     limits::LiveLimits,
@@ -175,7 +175,7 @@ impl Relay {
             counters.insert(format!("refused_{code}"), *n);
         }
         counters.insert("connections".to_owned(), self.0.connections.load(Ordering::Relaxed));
-        RelayStatus { daemons, counters }
+        RelayStatus { daemons, counters, grades: self.0.common.events.grades().counts }
     }
 
     /// Counts refused upgrades from zero on: for who has tried out whether this relay answers.
@@ -464,17 +464,17 @@ async fn run(
         () = outbox.cut() => None,
         upgraded = tokio::time::timeout(UPGRADE_DEADLINE, on_upgrade) => upgraded.ok().and_then(Result::ok),
     };
-    let code = match upgraded {
+    let ended = match upgraded {
         Some(upgraded) => {
             let stream = TokioIo::new(upgraded);
             Connection::new(stream, conn, hub.clone(), outbox, relay.config()).await.run().await
         }
         None => {
             hub.closed(conn);
-            None
+            Ended::CUT
         }
     };
-    relay.events().emit(Some(&hub.daemon_id), session, EventKind::Closed { connection: conn.0, code });
+    hub.ended(conn, session, ended);
     drop(place);
     let daemon_id = hub.daemon_id.clone();
     drop(hub);

@@ -22,11 +22,17 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
+use sha2::{Digest, Sha256};
 use sideband_protocol::{
+    SessionId,
     relay::{self, SessionConflict, Watched},
     token::{Grant, GrantRole, Refusal, SKEW},
 };
-use sideband_sim_kit::{admin::error_response, event::EventKind, guard::bearer};
+use sideband_sim_kit::{
+    admin::error_response,
+    event::{EventKind, Role, retry_after_ms},
+    guard::bearer,
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{keys::Denied, outbox::Outbox, relay::Relay};
@@ -120,24 +126,51 @@ impl IntoResponse for Refused {
 
 /// Answers any request on any path.
 pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Response {
-    match upgrade(&relay, request).await {
+    let mut about = About::default();
+    match upgrade(&relay, request, &mut about).await {
         Ok(response) => response,
         Err(refused) => {
             let (status, code) = (refused.status().as_u16(), refused.code());
             // TOK-14: of the request only the verdict is told.
             tracing::debug!(status, code, reason = refused.reason(), "upgrade refused");
             relay.count_refused(code);
-            relay.events().emit(
-                None,
-                None,
-                EventKind::UpgradeRefused { status, code: code.to_owned(), reason: refused.reason().to_owned() },
-            );
-            refused.into_response()
+            let response = refused.into_response();
+            let retry_after_ms = retry_after_ms(response.headers(), relay.unix_seconds());
+            let (code, reason) = (code.to_owned(), refused.reason().to_owned());
+            let About { daemon, session, role, token } = about;
+            let kind = EventKind::UpgradeRefused { status, code, reason, role, token, retry_after_ms };
+            relay.events().emit(daemon.as_deref(), session, kind);
+            response
         }
     }
 }
 
-async fn upgrade(relay: &Relay, mut request: Request) -> Result<Response, Refused> {
+/// Whom a good token names, for events.
+#[derive(Debug, Default)]
+struct About {
+    daemon: Option<String>,
+    session: Option<SessionId>,
+    role: Option<Role>,
+    token: Option<String>,
+}
+
+impl About {
+    fn of(grant: &Grant) -> Self {
+        let (role, session) = match &grant.role {
+            GrantRole::Client { sub: _, session } => (Role::Client, Some(*session)),
+            GrantRole::Daemon { resumable: _ } => (Role::Daemon, None),
+        };
+        let token = grant.jti.as_deref().map(token_name);
+        Self { daemon: Some(grant.daemon_id.clone()), session, role: Some(role), token }
+    }
+}
+
+/// What events call a token by: it follows from the token's id, and the id does not follow from it.
+fn token_name(jti: &str) -> String {
+    Sha256::digest(jti).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Result<Response, Refused> {
     if !is_upgrade(&request) {
         return Err(Refused::NotAnUpgrade);
     }
@@ -157,7 +190,8 @@ async fn upgrade(relay: &Relay, mut request: Request) -> Result<Response, Refuse
         Denied::Token(refusal) => Refused::Token(refusal),
         Denied::NoKeys => Refused::NoKeys,
     })?;
-    grant_access(relay, grant, on_upgrade)?;
+    *about = About::of(&grant);
+    grant_access(relay, grant, about.token.clone(), on_upgrade)?;
     Ok(switching_protocols(accept))
 }
 
@@ -218,9 +252,9 @@ fn token(request: &Request) -> Option<Cow<'_, str>> {
 }
 
 /// Lets a connection in, or finds that its place is taken; no waiting in here, so that nothing comes between.
-fn grant_access(relay: &Relay, grant: Grant, on_upgrade: OnUpgrade) -> Result<(), Refused> {
+fn grant_access(relay: &Relay, grant: Grant, token: Option<String>, on_upgrade: OnUpgrade) -> Result<(), Refused> {
     let conn = relay.next_connection();
-    let Grant { role, daemon_id, concurrent_sessions: limit, expires_at } = grant;
+    let Grant { role, daemon_id, concurrent_sessions: limit, jti: _, expires_at } = grant;
     match role {
         GrantRole::Client { sub: _, session } => {
             // Until when the token could come again (TOK-05).
@@ -228,7 +262,7 @@ fn grant_access(relay: &Relay, grant: Grant, on_upgrade: OnUpgrade) -> Result<()
             relay.claim(session, life).map_err(|SessionConflict| Refused::SessionUsed)?;
             let outbox = Outbox::new(Watched::Client, relay.live_limits().clone());
             let admitted = relay.admit(&daemon_id, conn, Some(session), outbox, on_upgrade, |hub, outbox| {
-                hub.open_client(conn, session, limit, outbox).map_err(Refused::from)
+                hub.open_client(conn, session, limit, token, outbox).map_err(Refused::from)
             });
             if admitted.is_err() {
                 relay.unclaim(session);
@@ -238,7 +272,7 @@ fn grant_access(relay: &Relay, grant: Grant, on_upgrade: OnUpgrade) -> Result<()
         GrantRole::Daemon { resumable } => {
             let outbox = Outbox::new(Watched::Daemon, relay.live_limits().clone());
             relay.admit(&daemon_id, conn, None, outbox, on_upgrade, |hub, outbox| {
-                hub.open_daemon(conn, resumable, limit, outbox).map_err(Refused::from)
+                hub.open_daemon(conn, resumable, limit, token, outbox).map_err(Refused::from)
             })
         }
     }

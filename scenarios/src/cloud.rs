@@ -13,7 +13,7 @@ use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
 use sideband_env::{Env, Listener, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
-    admin::{ADMIN_PATH, ready_router},
+    admin::{ADMIN_PATH, grades_router, ready_router},
     event::EventSink,
     guard::{AdminToken, OriginPolicy, guard_admin},
     limits::RelayLimits,
@@ -249,7 +249,10 @@ pub fn with_admin(
     metrics: &Metrics,
     token: Option<&AdminToken>,
 ) -> Router {
-    let admin = admin.merge(events_router(events.clone())).nest("/metrics", metrics.router());
+    let admin = admin
+        .merge(events_router(events.clone()))
+        .merge(grades_router(events.clone()))
+        .nest("/metrics", metrics.router());
     app.nest(ADMIN_PATH, guard_admin(admin, token.cloned()))
         .nest("/metrics", guard_admin(metrics.router(), token.cloned()))
 }

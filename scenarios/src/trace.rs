@@ -72,30 +72,36 @@ impl Sessions {
 
 fn describe(event: &Event, sessions: &mut Sessions) -> String {
     let what = match &event.kind {
-        EventKind::Opened { connection, role } => {
+        EventKind::Opened { connection, role, .. } => {
             let role = match role {
                 Role::Client => "client",
                 Role::Daemon => "daemon",
             };
             format!("#{connection} opened ({role})")
         }
-        EventKind::Closed { connection, code } => match code {
+        EventKind::Closed { connection, code, .. } => match code {
             Some(code) => format!("#{connection} closed {code}"),
             None => format!("#{connection} cut"),
         },
-        EventKind::UpgradeRefused { status, code, reason } => format!("refused {status} {code} ({reason})"),
-        EventKind::Frame { connection, direction, frame, bytes } => {
+        EventKind::UpgradeRefused { status, code, reason, .. } => format!("refused {status} {code} ({reason})"),
+        EventKind::Frame { connection, direction, frame, bytes, detail } => {
             let arrow = match direction {
                 Direction::In => "<-",
                 Direction::Out => "->",
             };
-            format!("#{connection} {arrow} {frame} {bytes}")
+            let signal = detail.signal.as_ref().map(|signal| format!(" {signal}")).unwrap_or_default();
+            format!("#{connection} {arrow} {frame}{signal} {bytes}")
+        }
+        EventKind::MessageRefused { connection, code } => format!("#{connection} <- a message refused with {code}"),
+        EventKind::Grade { rule, party, connection, evidence, .. } => {
+            let who = connection.map_or_else(String::new, |connection| format!("#{connection} "));
+            format!("{who}{party:?} breaks {rule}: {evidence}")
         }
         EventKind::Control { connection, code } => format!("#{connection} control {code}"),
         EventKind::Session { state } => state.clone(),
         EventKind::Dropped { connection, reason } => format!("#{connection} dropped: {reason}"),
         EventKind::KeySet { result } => format!("key set: {result}"),
-        EventKind::Request { procedure, status } => format!("{procedure} {status}"),
+        EventKind::Request { procedure, status, .. } => format!("{procedure} {status}"),
         EventKind::KeysRotated { hard, .. } => format!("keys rotated (hard: {hard})"),
         EventKind::Endpoint { report, detail } if detail.is_empty() => report.clone(),
         EventKind::Endpoint { report, detail } => format!("{report}: {detail}"),

@@ -2,9 +2,13 @@
 
 #![expect(clippy::print_stdout, reason = "one process prints its trace for another")]
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, process::Command, sync::OnceLock};
 
-use sideband_scenarios::world;
+use sideband_scenarios::{trace::Trace, world};
+use sideband_sim_kit::{
+    event::{Direction, Event, EventKind},
+    observer::{Observer, Rule},
+};
 
 const SEED: &str = "SIDEBAND_TEST_PRINT_TRACE";
 const MARK: &str = "--- trace ---";
@@ -15,6 +19,12 @@ fn print_trace() {
     let Ok(seed) = std::env::var(SEED) else { return };
     let trace = world::run(seed.parse().unwrap()).unwrap();
     println!("{MARK}{}{MARK}", trace.to_ndjson());
+}
+
+/// The traces of the first fifty seeds.
+fn fifty() -> &'static [Trace] {
+    static TRACES: OnceLock<Vec<Trace>> = OnceLock::new();
+    TRACES.get_or_init(|| (0..50).map(|seed| world::run(seed).unwrap()).collect())
 }
 
 fn trace_of_another_process(seed: u64) -> String {
@@ -40,8 +50,41 @@ fn same_seed_gives_the_same_trace_in_every_process() {
 
 #[test]
 fn fifty_seeds_give_at_least_forty_five_orders() {
-    let orders: BTreeSet<Vec<String>> = (0..50).map(|seed| world::run(seed).unwrap().order()).collect();
+    let orders: BTreeSet<Vec<String>> = fifty().iter().map(Trace::order).collect();
     assert!(orders.len() >= 45, "50 seeds gave {} orders of events", orders.len());
+}
+
+/// Endpoints that keep the rules get no mark: neither live, while their lines are cut and they come back, nor by their traces.
+#[test]
+fn fifty_seeds_give_no_grade() {
+    for (seed, trace) in fifty().iter().enumerate() {
+        let mut observer = Observer::new();
+        let mut frames = 0;
+        for event in trace.events() {
+            assert!(!matches!(event.kind, EventKind::Grade { .. }), "seed {seed}: {event:?}");
+            assert_eq!(observer.observe(event), [], "seed {seed}: {event:?}");
+            frames += usize::from(matches!(event.kind, EventKind::Frame { .. }));
+        }
+        assert!(frames > 100, "seed {seed}: {frames} frames");
+    }
+}
+
+/// The same observer marks the same traces once a Data comes twice.
+#[test]
+fn traces_with_a_repeated_frame_give_a_mark() {
+    for (seed, trace) in fifty().iter().enumerate() {
+        let mut observer = Observer::new();
+        let is_data = |event: &&Event| matches!(&event.kind, EventKind::Frame { direction: Direction::In, frame, .. } if frame == "data");
+        let repeated = trace.events().iter().find(is_data).unwrap();
+        let marks: Vec<_> = trace
+            .events()
+            .iter()
+            .flat_map(|event| std::iter::repeat_n(event, if event == repeated { 2 } else { 1 }))
+            .flat_map(|event| observer.observe(event))
+            .map(|marked| marked.mark.rule)
+            .collect();
+        assert_eq!(marks, [Rule::Cry04], "seed {seed}");
+    }
 }
 
 #[test]

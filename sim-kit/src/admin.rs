@@ -3,6 +3,8 @@
 //! | route | served by | answer |
 //! |---|---|---|
 //! | `GET ready` | the binary, see [`ready_router`]; asks for no admin token | [`Ready`] |
+//! | `GET grades` | the binary, see [`grades_router`] | [`Grades`] |
+//! | `DELETE grades` | the same | forgets them: [`Grades`] |
 //! | `GET status` | the relay | [`RelayStatus`] |
 //! | `GET daemons/{id}` | the relay | [`DaemonStatus`]; 404 for one that it does not know |
 //! | `POST daemons/{id}/drop` | the relay | [`Dropped`]; 404 if it is not connected |
@@ -22,6 +24,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json, Router,
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
@@ -37,8 +40,10 @@ use sideband_protocol::SessionId;
 use url::Url;
 
 use crate::{
+    event::EventSink,
     guard::AdminToken,
     limits::{RelayLimits, RelayLimitsPatch},
+    observer::{GradeCount, Grades},
 };
 
 pub use accounts::{Accounts, DaemonAccount};
@@ -70,6 +75,9 @@ pub struct RelayStatus {
     pub daemons: Vec<DaemonStatus>,
     /// Counters since the start, by name.
     pub counters: BTreeMap<String, u64>,
+    /// Which rules endpoints broke, and how often; `grades` has the evidence.
+    #[serde(default)]
+    pub grades: Vec<GradeCount>,
 }
 
 /// A daemon at a relay.
@@ -180,6 +188,16 @@ pub fn ready_router(serves: &[&str]) -> Router {
     Router::new().route("/ready", get(move || std::future::ready(Json(ready.clone()))))
 }
 
+/// The route `grades` of a process whose parts tell these events. Made once a process: `api` and `relay` share it.
+pub fn grades_router(events: EventSink) -> Router {
+    let forget = |State(events): State<EventSink>| {
+        events.clear_grades();
+        std::future::ready(Json(events.grades()))
+    };
+    let list = |State(events): State<EventSink>| std::future::ready(Json(events.grades()));
+    Router::new().route("/grades", get(list).delete(forget)).with_state(events)
+}
+
 /// Why an admin request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -235,6 +253,22 @@ impl AdminClient {
     /// Every [`AdminError`].
     pub async fn status(&self) -> Result<RelayStatus, AdminError> {
         self.get(&["status"]).await
+    }
+
+    /// Which rules endpoints broke, as far as the process saw it.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn grades(&self) -> Result<Grades, AdminError> {
+        self.get(&["grades"]).await
+    }
+
+    /// Begins the books over grades anew.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn clear_grades(&self) -> Result<Grades, AdminError> {
+        self.send(Method::DELETE, &["grades"], Bytes::new()).await
     }
 
     /// What the relay sees of a daemon; `None` if it does not know it.

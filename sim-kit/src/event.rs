@@ -8,10 +8,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use http::{HeaderMap, header::RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 use sideband_env::Timeline;
-use sideband_protocol::SessionId;
+use sideband_protocol::{SessionId, api::retry_after};
 use tokio::sync::broadcast;
+
+use crate::observer::{AccessObserver, Grade, GradeLog, Grades, Mark, MarkFor};
 
 /// Which way a frame goes, seen from the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,48 @@ pub enum Role {
     Daemon,
 }
 
+/// Who closed a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closer {
+    /// The endpoint, with a close frame of its own.
+    Peer,
+    /// The relay.
+    Relay,
+}
+
+/// What is told of a frame besides its type and size: what is wrong with its header, what is meant for the relay itself, and a Data's
+/// number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrameDetail {
+    /// What is wrong with the header, in snake case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
+    /// What a Signal says: `ready`, `close`, or another byte as `0x07`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Why, in snake case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The bytes of a Ping or Pong, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<String>,
+    /// A Control's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Whom a Data is for by its nonce: 1 the daemon, 2 the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction_of_nonce: Option<u32>,
+    /// A Data's number by its nonce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
@@ -44,6 +89,12 @@ pub enum EventKind {
         connection: u64,
         /// Who it is.
         role: Role,
+        /// What its token's `jti` becomes: the same for the same token, and nothing of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+        /// Whether a daemon's token can resume.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resumable: Option<bool>,
     },
     /// A WebSocket at the relay is gone.
     Closed {
@@ -51,6 +102,19 @@ pub enum EventKind {
         connection: u64,
         /// The close code that was sent or received; none for a cut.
         code: Option<u16>,
+        /// Who closed it; none for a cut.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Closer>,
+        /// Whether the peer answered the relay's close, and said nothing else before that answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        answered: bool,
+    },
+    /// A message came that no relay takes: text, or more than 1 MiB.
+    MessageRefused {
+        /// The relay's number for the connection.
+        connection: u64,
+        /// The close code that answers it.
+        code: u16,
     },
     /// An upgrade was refused before a WebSocket opened.
     UpgradeRefused {
@@ -60,6 +124,15 @@ pub enum EventKind {
         code: String,
         /// Which check refused it (never a claim's value).
         reason: String,
+        /// Who it is, once its token is good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
+        /// As in `opened`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+        /// Milliseconds that the answer asks to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
     /// A frame passed the relay's door.
     Frame {
@@ -71,6 +144,9 @@ pub enum EventKind {
         frame: String,
         /// Bytes of the whole frame.
         bytes: usize,
+        /// What else is told of it.
+        #[serde(flatten)]
+        detail: FrameDetail,
     },
     /// The relay sent a Control code.
     Control {
@@ -118,6 +194,18 @@ pub enum EventKind {
         procedure: String,
         /// The HTTP status.
         status: u16,
+        /// What its credential becomes: the same for the same one as long as the process lives, and nothing of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<String>,
+        /// What the code that it redeems becomes, likewise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// Milliseconds that the answer asks to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+        /// Milliseconds from the request to its answer.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        took_ms: u64,
     },
     /// The control plane's signing keys changed.
     KeysRotated {
@@ -137,6 +225,20 @@ pub enum EventKind {
         /// The action's name, such as `status`.
         action: String,
     },
+    /// An endpoint broke a rule.
+    Grade {
+        /// The rule's id in `docs/spec`.
+        rule: String,
+        /// Who broke it.
+        party: Role,
+        /// The relay's number for its connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<u64>,
+        /// What shows it, for people.
+        evidence: String,
+        /// How many times it broke this rule so far.
+        times: u32,
+    },
     /// What an endpoint reports of itself.
     Endpoint {
         /// What it reports, in snake case.
@@ -150,6 +252,15 @@ pub enum EventKind {
         /// What was done.
         what: String,
     },
+}
+
+/// How long an answer asks to wait, in milliseconds, by its `Retry-After`; of a date, which has whole seconds only, what is certain.
+/// `now` is in seconds since 1970.
+pub fn retry_after_ms(headers: &HeaderMap, now: u64) -> Option<u64> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let wait = retry_after(value, now)?.as_millis() as u64;
+    let in_seconds = value.trim().bytes().all(|byte| byte.is_ascii_digit());
+    Some(if in_seconds { wait } else { wait.saturating_sub(1_000) })
 }
 
 /// One thing that happened.
@@ -176,6 +287,13 @@ pub const RECENT_EVENTS: usize = 4_096;
 /// Milliseconds since the start of the time line.
 type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 
+/// Who judges what is emitted, and the books over it.
+#[derive(Default)]
+struct Grading {
+    access: AccessObserver,
+    log: GradeLog,
+}
+
 /// Whoever has to hear every event, in its order.
 type Tap = Box<dyn FnMut(&Event) + Send>;
 
@@ -190,6 +308,7 @@ struct Past {
 
 struct Shared {
     now: Now,
+    grading: Mutex<Grading>,
     past: Mutex<Past>,
     stream: broadcast::Sender<Event>,
     keep: usize,
@@ -233,7 +352,7 @@ impl EventSink {
     /// A sink whose times, in milliseconds, come from a function; for worlds with a time line of their own.
     pub fn with_time(now: impl Fn() -> u64 + Send + Sync + 'static, host: &str, keep: usize) -> Self {
         let (stream, _) = broadcast::channel(1_024);
-        let shared = Shared { now: Arc::new(now), past: Mutex::default(), stream, keep };
+        let shared = Shared { now: Arc::new(now), grading: Mutex::default(), past: Mutex::default(), stream, keep };
         Self { shared: Arc::new(shared), host: host.into() }
     }
 
@@ -242,15 +361,57 @@ impl EventSink {
         Self { shared: self.shared.clone(), host: host.into() }
     }
 
-    /// Records that something happened now.
+    /// Milliseconds since the start of the time line.
+    pub fn now(&self) -> u64 {
+        (self.shared.now)()
+    }
+
+    /// Records that something happened now, and what it shows of the endpoint that did it.
     pub fn emit(&self, daemon: Option<&str>, session: Option<SessionId>, kind: EventKind) {
-        let event = Event {
-            at: (self.shared.now)(),
-            host: self.host.to_string(),
-            daemon: daemon.map(str::to_owned),
-            session,
-            kind,
+        let event = self.event(self.now(), daemon, session, kind);
+        let marks: Vec<MarkFor> = {
+            let mut grading = self.grading();
+            grading.access.observe(&event);
+            std::iter::from_fn(|| grading.access.poll_mark()).collect()
         };
+        self.record(event);
+        for mark in marks {
+            self.write_down(mark);
+        }
+    }
+
+    /// Records that an endpoint broke a rule, as somebody else than this sink found.
+    pub fn grade(&self, daemon: Option<&str>, mark: Mark) {
+        self.write_down(MarkFor { daemon: daemon.map(str::to_owned), mark });
+    }
+
+    fn write_down(&self, mark: MarkFor) {
+        let grade = self.grading().log.add(&self.host, mark);
+        let Grade { at, host: _, rule, party, connection, daemon, session, evidence, times } = grade;
+        tracing::warn!(rule, party = ?party, connection, daemon, session = ?session, times, evidence, "an endpoint broke a rule");
+        let kind = EventKind::Grade { rule, party, connection, evidence, times };
+        self.record(self.event(at, daemon.as_deref(), session, kind));
+    }
+
+    /// The grades since the start or the last [`clear_grades`](Self::clear_grades).
+    pub fn grades(&self) -> Grades {
+        self.grading().log.grades()
+    }
+
+    /// Begins the books over grades anew. What endpoints did before is still known: a token that comes again afterwards comes again.
+    pub fn clear_grades(&self) {
+        self.grading().log.clear();
+    }
+
+    fn grading(&self) -> MutexGuard<'_, Grading> {
+        self.shared.grading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn event(&self, at: u64, daemon: Option<&str>, session: Option<SessionId>, kind: EventKind) -> Event {
+        Event { at, host: self.host.to_string(), daemon: daemon.map(str::to_owned), session, kind }
+    }
+
+    fn record(&self, event: Event) {
         let mut past = self.past();
         past.count += 1;
         for tap in &mut past.taps {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`event`] | one vocabulary for everything that happens, and the sink that takes it |
 //! | [`fault`] | the fault plan: faults on demand |
+//! | [`observer`] | judges endpoints by what happens |
 //! | [`server`] | HTTP serving over the network seam |
 //! | [`guard`] | which origins and hosts are let in |
 //! | [`stream`], [`trace`], [`metrics`] | the events as server-sent events, as NDJSON in a file, and counted |
@@ -18,6 +19,7 @@ pub mod fault;
 pub mod guard;
 pub mod limits;
 pub mod metrics;
+pub mod observer;
 pub mod presence;
 pub mod server;
 pub mod stream;

@@ -13,6 +13,7 @@
 //! | `sideband_sim_session_changes_total` | counter | `state` |
 //! | `sideband_sim_key_sets_total` | counter | `result` |
 //! | `sideband_sim_key_rotations_total` | counter | `hard` |
+//! | `sideband_sim_grades_total` | counter | `rule`, `party` |
 //! | `sideband_sim_faults_total` | counter | `rule` |
 //! | `sideband_sim_events_total` | counter | `kind`, of kinds that are not counted above |
 //! | `sideband_sim_forwarded_frames_total`, `sideband_sim_forwarded_bytes_total` | counter | |
@@ -101,6 +102,7 @@ struct Counters {
     key_sets: Family<Labels, Counter>,
     rotations: Family<Labels, Counter>,
     faults: Family<Labels, Counter>,
+    grades: Family<Labels, Counter>,
     others: Family<Labels, Counter>,
 }
 
@@ -121,6 +123,7 @@ impl Counters {
             key_sets: family("key_sets", "Requests of the relay for the key set"),
             rotations: family("key_rotations", "Rotations of the control plane's signing keys"),
             faults: family("faults", "Faults that fired"),
+            grades: family("grades", "Rules that endpoints broke"),
             others: family("events", "Other events"),
         }
     }
@@ -131,7 +134,7 @@ impl Counters {
         };
         let other = |kind: &str| add(&self.others, vec![("kind", kind.to_owned())]);
         match &event.kind {
-            EventKind::Request { procedure, status } => {
+            EventKind::Request { procedure, status, .. } => {
                 let labels = vec![("procedure", known(procedure).to_owned()), ("status", status.to_string())];
                 add(&self.requests, labels);
             }
@@ -145,7 +148,7 @@ impl Counters {
                 };
                 add(&self.closed, vec![("code", code)]);
             }
-            EventKind::UpgradeRefused { status, code, reason } => {
+            EventKind::UpgradeRefused { status, code, reason, .. } => {
                 let labels = vec![("status", status.to_string()), ("code", code.clone()), ("reason", reason.clone())];
                 add(&self.refused, labels);
             }
@@ -154,8 +157,12 @@ impl Counters {
             EventKind::KeySet { result } => add(&self.key_sets, vec![("result", result.clone())]),
             EventKind::KeysRotated { hard, .. } => add(&self.rotations, vec![("hard", hard.to_string())]),
             EventKind::Fault { rule, .. } => add(&self.faults, vec![("rule", rule.clone())]),
+            EventKind::Grade { rule, party, .. } => {
+                add(&self.grades, vec![("rule", rule.clone()), ("party", role_name(*party).to_owned())]);
+            }
             EventKind::Frame { .. } => other("frame"),
             EventKind::Dropped { .. } => other("dropped"),
+            EventKind::MessageRefused { .. } => other("message_refused"),
             EventKind::RateLimited { .. } => other("rate_limited"),
             EventKind::Swept { .. } => other("swept"),
             EventKind::Restarted => other("restarted"),
@@ -247,7 +254,12 @@ mod tests {
     }
 
     fn request(procedure: &str) -> EventKind {
-        EventKind::Request { procedure: procedure.to_owned(), status: 404 }
+        let procedure = procedure.to_owned();
+        EventKind::Request { procedure, status: 404, caller: None, code: None, retry_after_ms: None, took_ms: 0 }
+    }
+
+    fn closed(code: Option<u16>) -> EventKind {
+        EventKind::Closed { connection: 1, code, by: None, answered: false }
     }
 
     #[tokio::test]
@@ -257,8 +269,8 @@ mod tests {
         for kind in [
             request("relay.createSession"),
             request("relay.createSession"),
-            EventKind::Opened { connection: 1, role: Role::Daemon },
-            EventKind::Closed { connection: 1, code: None },
+            EventKind::Opened { connection: 1, role: Role::Daemon, token: None, resumable: None },
+            closed(None),
             EventKind::Control { connection: 1, code: "session_paused".to_owned() },
         ] {
             events.emit(None, None, kind);
@@ -282,7 +294,7 @@ mod tests {
         let metrics = Metrics::new(&events, None);
         for n in 0..2_000 {
             events.emit(None, None, request(&format!("no.such{n}")));
-            events.emit(None, None, EventKind::Closed { connection: 1, code: Some(3_000 + n) });
+            events.emit(None, None, closed(Some(3_000 + n)));
         }
         let text = text(&metrics).await;
         assert!(text.contains(r#"sideband_sim_requests_total{procedure="other",status="404"} 2000"#), "{text}");

@@ -262,7 +262,7 @@ async fn dmn_16_close_says_goodbye_to_each_session_and_closes_with_1000() {
     assert_eq!(server.connections().len(), 0);
     use sideband_sim_kit::event::{EventKind, Role};
     let opened = world.cloud.events().recent().into_iter().find_map(|event| match event.kind {
-        EventKind::Opened { connection, role: Role::Daemon } => Some(connection),
+        EventKind::Opened { connection, role: Role::Daemon, .. } => Some(connection),
         _ => None,
     });
     let closed = world

@@ -185,3 +185,23 @@ fn rule_that_cannot_be_understood_is_an_error() {
     fs::remove_dir_all(&folder).unwrap();
     assert!(twice.unwrap_err().to_string().contains("stands twice"));
 }
+
+/// Every MUST for endpoints is judged by the observer, or is on its list of those that cannot be, with a reason.
+#[test]
+fn every_rule_for_endpoints_is_judged_or_has_a_reason_why_not() {
+    use sideband_sim_kit::observer;
+    let judged: BTreeSet<_> = observer::Rule::ALL.iter().map(|rule| rule.id()).collect();
+    let unjudged: BTreeSet<_> = observer::UNJUDGED.iter().map(|(id, _)| *id).collect();
+    assert_eq!(unjudged.len(), observer::UNJUDGED.len());
+    let rules = rules();
+    let known: BTreeSet<_> = rules.iter().map(|rule| rule.id.as_str()).collect();
+    assert!(judged.is_subset(&known) && unjudged.is_subset(&known));
+    let binding = |rule: &&Rule| {
+        let endpoint = rule.parties.contains(&Party::Client) || rule.parties.contains(&Party::Daemon);
+        rule.level == Level::Must && endpoint
+    };
+    let binding: BTreeSet<_> = rules.iter().filter(binding).map(|rule| rule.id.as_str()).collect();
+    assert!(unjudged.is_subset(&binding), "{:?}", unjudged.difference(&binding));
+    let missing: Vec<_> = binding.iter().filter(|id| !judged.contains(*id) && !unjudged.contains(*id)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

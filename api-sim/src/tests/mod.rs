@@ -214,7 +214,7 @@ impl World {
         let kinds = self.events.recent().into_iter().map(|event| event.kind);
         kinds
             .filter_map(|kind| {
-                if let EventKind::Request { procedure, status } = kind { Some((procedure, status)) } else { None }
+                if let EventKind::Request { procedure, status, .. } = kind { Some((procedure, status)) } else { None }
             })
             .collect()
     }

@@ -59,6 +59,8 @@ pub struct Grant {
     pub daemon_id: String,
     /// Most sessions that the daemon may have at once, if the token says so (REL-23).
     pub concurrent_sessions: Option<u64>,
+    /// The token's unique id, if it has one; for logs only.
+    pub jti: Option<String>,
     /// Seconds since 1970 when the token expires; with the skew this bounds how long its session id must be remembered
     /// (REL-10).
     pub expires_at: u64,
@@ -280,5 +282,6 @@ fn check_claims(claims: &Map<String, Value>, policy: &Policy) -> Result<Grant, R
         Some((sub, session)) => GrantRole::Client { sub, session },
         None => GrantRole::Daemon { resumable },
     };
-    Ok(Grant { role, daemon_id, concurrent_sessions, expires_at: number::saturating_seconds(exp) })
+    let jti = non_empty("jti").map(str::to_owned);
+    Ok(Grant { role, daemon_id, concurrent_sessions, jti, expires_at: number::saturating_seconds(exp) })
 }

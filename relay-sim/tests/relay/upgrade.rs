@@ -92,8 +92,14 @@ async fn tok_13_a_refused_token_gets_401_and_is_not_repeated() {
             assert!(secret.is_empty() || !answer.body.contains(secret), "{}", answer.body);
         }
         let event = server.event(|event| matches!(event.kind, EventKind::UpgradeRefused { .. })).await;
-        let expected =
-            EventKind::UpgradeRefused { status: 401, code: "unauthorized".to_owned(), reason: reason.to_owned() };
+        let expected = EventKind::UpgradeRefused {
+            status: 401,
+            code: "unauthorized".to_owned(),
+            reason: reason.to_owned(),
+            role: None,
+            token: None,
+            retry_after_ms: None,
+        };
         assert_eq!(event.kind, expected, "TOK-14: nothing of the token is told");
     }
     assert_eq!(server.relay.status().counters["refused_unauthorized"], 5);

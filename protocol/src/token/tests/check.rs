@@ -41,7 +41,16 @@ fn raw(number: &str) -> Value {
 fn tok_03_a_client_token_of_ours_is_granted() {
     let grant = check_claims(&client_claims()).unwrap();
     let role = GrantRole::Client { sub: "u_1".into(), session: SessionId::new(5).unwrap() };
-    assert_eq!(grant, Grant { role, daemon_id: "d_1".into(), concurrent_sessions: None, expires_at: NOW + 120 });
+    assert_eq!(
+        grant,
+        Grant {
+            role,
+            daemon_id: "d_1".into(),
+            concurrent_sessions: None,
+            jti: Some("j_1".into()),
+            expires_at: NOW + 120
+        }
+    );
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! For each rule and party a stream that breaks it, and the nearest one that does not.
+
+mod bench;
+mod witnesses;

@@ -1,0 +1,284 @@
+//! The streams, at least one pair for each rule and party.
+
+use std::collections::BTreeSet;
+
+use sideband_protocol::{
+    SessionId,
+    relay::SessionState,
+    wire::{ControlCode, Reason, Signal},
+};
+
+use super::{super::*, bench::*};
+use crate::event::Closer;
+
+macro_rules! witnesses {
+    ($($name:ident: $rule:ident by $role:ident, breaks $breaks:expr, holds $holds:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let run = |stream: fn(&mut Bench)| {
+                let mut bench = Bench::default();
+                stream(&mut bench);
+                bench.rules()
+            };
+            let found: BTreeSet<_> = run($breaks).into_iter().collect();
+            assert_eq!(found, BTreeSet::from([(Rule::$rule, Role::$role)]));
+            assert_eq!(run($holds), []);
+        })*
+
+        const WITNESSED: &[(Rule, Role)] = &[$((Rule::$rule, Role::$role),)*];
+    };
+}
+
+const MIB: u16 = 1009;
+const TEXT: u16 = 1003;
+
+fn id() -> u64 {
+    session().get()
+}
+
+fn five() -> SessionId {
+    SessionId::new(5).unwrap()
+}
+
+fn nonce(direction: u32, sequence: u64) -> Vec<u8> {
+    [&direction.to_be_bytes()[..], &sequence.to_be_bytes()].concat()
+}
+
+/// The largest Data that there is, with the sequence 1.
+fn largest(direction: u32) -> Vec<u8> {
+    raw(3, 65_536, id(), 65_536).tap(13, &nonce(direction, 1))
+}
+
+/// The client's session has ended, and the daemon is told.
+fn ended(bench: &mut Bench) -> &mut Bench {
+    bench.active().closes(CLIENT, Some(1000), Some(Closer::Peer), false);
+    bench.controls(DAEMON, Some(session()), ControlCode::SessionEnded).state(SessionState::Gone)
+}
+
+/// The daemon came back with a token that cannot resume, or can.
+fn afresh(bench: &mut Bench, resumes: bool) -> &mut Bench {
+    bench.paused().daemon_opens(3, resumes).state(SessionState::Gone)
+}
+
+/// Two sessions of one caller lived at once.
+fn several(bench: &mut Bench) -> &mut Bench {
+    bench.asks("relay.createSession", 200, "u", None).active();
+    bench.asks_about(Some(five()), "relay.createSession", 200, "u", None);
+    bench.opens(5, Role::Client, Some(five()), "c5", false);
+    bench.closes(5, None, None, false).closes(CLIENT, None, None, false)
+}
+
+witnesses! {
+    wire_01_too_large_a_payload_is_declared_by_a_client: Wire01 by Client,
+        breaks |b| { b.active().says(CLIENT, raw(3, 65_537, id(), 65_537)); },
+        holds |b| { b.active().says(CLIENT, largest(1)); };
+    wire_01_too_large_a_payload_is_declared_by_a_daemon: Wire01 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(3, u32::MAX, id(), 0)); },
+        holds |b| { b.active().says(DAEMON, largest(2)); };
+    wire_02_a_wrong_size_comes_from_a_client: Wire02 by Client,
+        breaks |b| { b.paired().says(CLIENT, raw(1, 31, id(), 31)); },
+        holds |b| { b.paired().says(CLIENT, raw(1, 32, id(), 32)); };
+    wire_02_a_wrong_size_comes_from_a_daemon: Wire02 by Daemon,
+        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, raw(2, 129, id(), 129)); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, raw(2, 128, id(), 128)); };
+    wire_02_a_short_data: Wire02 by Client,
+        breaks |b| { b.active().says(CLIENT, raw(3, 27, id(), 27).tap(13, &nonce(1, 1))); },
+        holds |b| { b.active().says(CLIENT, raw(3, 28, id(), 28).tap(13, &nonce(1, 1))); };
+    wire_02_a_long_signal: Wire02 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(4, 3, id(), 3)); },
+        holds |b| { b.active().says(DAEMON, raw(4, 2, id(), 2)); };
+    wire_03_text_comes_from_a_client: Wire03 by Client,
+        breaks |b| { b.active().refuses(CLIENT, TEXT); },
+        holds |b| { b.active().refuses(CLIENT, 1002); };
+    wire_03_text_comes_from_a_daemon: Wire03 by Daemon,
+        breaks |b| { b.active().refuses(DAEMON, TEXT); },
+        holds |b| { b.active().closes(DAEMON, Some(TEXT), Some(Closer::Peer), false); };
+    wire_04_more_than_a_mebibyte_comes_from_a_client: Wire04 by Client,
+        breaks |b| { b.active().refuses(CLIENT, MIB); },
+        holds |b| { b.active().closes(CLIENT, Some(MIB), Some(Closer::Peer), false); };
+    wire_04_more_than_a_mebibyte_comes_from_a_daemon: Wire04 by Daemon,
+        breaks |b| { b.active().refuses(DAEMON, MIB); },
+        holds |b| { b.active().closes(DAEMON, Some(MIB), Some(Closer::Peer), false); };
+    wire_05_an_unknown_code_is_ignored_by_a_client: Wire05 by Client,
+        breaks |b| { b.active().unknown_control(CLIENT, None).pings(CLIENT).says(CLIENT, data(1, 1)); },
+        holds |b| { b.active().unknown_control(CLIENT, None).says(CLIENT, data(1, 1)).after(100).closes(CLIENT, None, None, false); };
+    wire_05_an_unknown_code_is_ignored_by_a_daemon: Wire05 by Daemon,
+        breaks |b| { b.active().unknown_control(DAEMON, None).lives(DAEMON, 135).after(45_000).says(DAEMON, ping(b"")); },
+        holds |b| { b.active().unknown_control(DAEMON, None).lives(DAEMON, 135).after(44_999).says(DAEMON, ping(b"")); };
+    wire_05_an_unknown_code_about_a_session_is_ignored: Wire05 by Daemon,
+        breaks |b| { b.active().unknown_control(DAEMON, Some(session())).pings(DAEMON).says(DAEMON, data(2, 1)); },
+        holds |b| { b.active().unknown_control(DAEMON, Some(session())).says(DAEMON, data(2, 1)).pings(DAEMON).says(DAEMON, ping(b"")); };
+    wire_08_a_signal_that_is_none: Wire08 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(4, 2, id(), 2).tap(13, &[2, 0])); },
+        holds |b| { b.active().says(DAEMON, raw(4, 2, id(), 2).tap(13, &[1, 77])); };
+    wire_10_a_code_of_endpoints_comes_from_a_client: Wire10 by Client,
+        breaks |b| { b.active().says(CLIENT, raw(0x20, 2, id(), 2).tap(13, &[0xe0, 4])); },
+        holds |b| { b.active().says(CLIENT, raw(0x11, 2, 0, 2).tap(13, &[0xe0, 4])); };
+    wire_10_a_code_of_endpoints_comes_from_a_daemon: Wire10 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(0x20, 2, 0, 2).tap(13, &[0xe0, 2])); },
+        holds |b| { b.active().says(DAEMON, raw(0x04, 2, id(), 2).tap(13, &[0, 0])); };
+    wire_11_a_header_is_cut_short: Wire11 by Client,
+        breaks |b| { b.active().says(CLIENT, [3; 12]); },
+        holds |b| { b.active().says(CLIENT, raw(0x10, 0, 0, 0)); };
+    wire_11_another_length_follows: Wire11 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(0x10, 3, 0, 4)); },
+        holds |b| { b.active().says(DAEMON, raw(0x10, 4, 0, 4)); };
+    wire_12_a_long_ping_or_pong_comes_from_a_client: Wire12 by Client,
+        breaks |b| { b.active().says(CLIENT, raw(0x10, 9, 0, 9)); },
+        holds |b| { b.active().says(CLIENT, raw(0x10, 8, 0, 8)); };
+    wire_12_a_long_ping_or_pong_comes_from_a_daemon: Wire12 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(0x11, 9, 0, 9)); },
+        holds |b| { b.active().says(DAEMON, raw(0x11, 8, 0, 8)); };
+    wire_13_an_unknown_type_comes_from_a_client: Wire13 by Client,
+        breaks |b| { b.active().says(CLIENT, raw(0x12, 0, 0, 0)); },
+        holds |b| { b.active().says(CLIENT, raw(0x11, 0, 0, 0)); };
+    wire_13_an_unknown_type_comes_from_a_daemon: Wire13 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(0x05, 2, id(), 2)); },
+        holds |b| { b.active().says(DAEMON, raw(0x04, 2, id(), 2)); };
+    wire_14_zero_or_not_is_taken_for_the_other_by_a_client: Wire14 by Client,
+        breaks |b| { b.active().says(CLIENT, raw(0x10, 0, id(), 0)); },
+        holds |b| { b.active().says(CLIENT, raw(0x10, 0, 0, 0)); };
+    wire_14_zero_or_not_is_taken_for_the_other_by_a_daemon: Wire14 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(0x04, 2, 0, 2)); },
+        holds |b| { b.active().says(DAEMON, raw(0x04, 2, id(), 2)); };
+    wire_15_a_type_of_others_comes_from_a_client: Wire15 by Client,
+        breaks |b| { b.active().says(CLIENT, signal(Signal::Ready, Reason::None)); },
+        holds |b| { b.active().says(CLIENT, data(1, 1)); };
+    wire_15_a_type_of_others_comes_from_a_daemon: Wire15 by Daemon,
+        breaks |b| { b.active().says(DAEMON, init()); },
+        holds |b| { b.active().says(DAEMON, data(2, 1)); };
+    wire_16_another_session: Wire16 by Client,
+        breaks |b| { b.active().says(CLIENT, data_of(five(), 1, 1)); },
+        holds |b| { b.active().says(CLIENT, data(1, 1)); };
+    wire_17_a_session_never_had: Wire17 by Daemon,
+        breaks |b| { b.active().says(DAEMON, data_of(five(), 2, 0)); },
+        holds |b| { b.active().says(DAEMON, raw(4, 2, 5, 2)).controls(DAEMON, Some(five()), ControlCode::SessionEnded).says(DAEMON, data_of(five(), 2, 0)); };
+    wire_20_a_ping_is_not_answered_by_a_client: Wire20 by Client,
+        breaks |b| { b.active().relay_says(CLIENT, ping(b"one")).says(CLIENT, pong(b"two")); },
+        holds |b| { b.active().relay_says(CLIENT, ping(b"one")).says(CLIENT, pong(b"one")).says(CLIENT, pong(b"two")); };
+    wire_20_a_ping_is_not_answered_by_a_daemon: Wire20 by Daemon,
+        breaks |b| { b.active().relay_says(DAEMON, ping(b"one")).lives(DAEMON, 180); },
+        holds |b| { b.active().relay_says(DAEMON, ping(b"one")).lives(DAEMON, 135).after(44_999).says(DAEMON, pong(b"one")); };
+    wire_20_a_ping_is_passed_over: Wire20 by Client,
+        breaks |b| { b.active().relay_says(CLIENT, ping(b"1")).relay_says(CLIENT, ping(b"2")).says(CLIENT, pong(b"2")); },
+        holds |b| { b.active().relay_says(CLIENT, ping(b"1")).relay_says(CLIENT, ping(b"1")).says(CLIENT, pong(b"1")).says(CLIENT, pong(b"1")); };
+    wire_21_a_second_init: Wire21 by Client,
+        breaks |b| { b.paired().says(CLIENT, init()).says(CLIENT, init()); },
+        holds |b| { b.paired().says(CLIENT, init()); };
+    wire_21_a_second_accept: Wire21 by Daemon,
+        breaks |b| { b.active().says(DAEMON, accept()); },
+        holds |b| { b.active(); };
+    wire_21_an_accept_before_the_init: Wire21 by Daemon,
+        breaks |b| { b.paired().says(DAEMON, accept()); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()); };
+    cry_04_a_sequence_comes_again_from_a_client: Cry04 by Client,
+        breaks |b| { b.active().says(CLIENT, data(1, 1)).says(CLIENT, data(1, 1)); },
+        holds |b| { b.active().says(CLIENT, data(1, 1)).says(CLIENT, data(1, 2)); };
+    cry_04_a_sequence_comes_again_from_a_daemon: Cry04 by Daemon,
+        breaks |b| { b.active().says(DAEMON, data(2, 0)); },
+        holds |b| { b.active().says(DAEMON, data(2, 1)); };
+    cry_04_a_sequence_starts_late: Cry04 by Client,
+        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 1)); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)); };
+    cry_04_a_sequence_is_left_out_on_one_line: Cry04 by Daemon,
+        breaks |b| { b.active().says(DAEMON, data(2, 2)); },
+        holds |b| { b.resumed().says(3, data(2, 7)).says(3, data(2, 8)); };
+    cry_04_a_sequence_goes_back_after_a_resume: Cry04 by Daemon,
+        breaks |b| { b.resumed().says(3, data(2, 0)); },
+        holds |b| { b.resumed().says(3, data(2, 1)); };
+    cry_09_the_other_direction_comes_from_a_client: Cry09 by Client,
+        breaks |b| { b.active().says(CLIENT, data(2, 1)); },
+        holds |b| { b.active().says(CLIENT, data(1, 1)); };
+    cry_09_the_other_direction_comes_from_a_daemon: Cry09 by Daemon,
+        breaks |b| { b.active().says(DAEMON, data(1, 1)); },
+        holds |b| { b.active().says(DAEMON, data(2, 1)); };
+    cry_10_data_before_the_accept_comes_from_a_client: Cry10 by Client,
+        breaks |b| { b.paired().says(CLIENT, init()).says(CLIENT, data(1, 0)); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)); };
+    cry_10_data_before_the_accept_comes_from_a_daemon: Cry10 by Daemon,
+        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, data(2, 0)); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(DAEMON, data(2, 0)); };
+    cry_11_a_handshake_is_kept_open_by_a_client: Cry11 by Client,
+        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(CLIENT, 225); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(CLIENT, 180); };
+    cry_11_a_handshake_is_kept_open_by_a_daemon: Cry11 by Daemon,
+        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(DAEMON, 225); },
+        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)).lives(DAEMON, 225); };
+    cli_01_a_session_comes_again: Cli01 by Client,
+        breaks |b| { b.asks("relay.createSession", 200, "u", None).active().closes(CLIENT, None, None, false).upgrade_refused(Role::Client, "c1", None); },
+        holds |b| { b.asks("relay.createSession", 200, "u", None).active().closes(CLIENT, None, None, false).opens(9, Role::Client, Some(five()), "c9", false); };
+    cli_02_a_code_is_redeemed_again: Cli02 by Client,
+        breaks |b| { b.asks("quickConnect.redeem", 200, "q", None).active().asks("quickConnect.redeem", 404, "q", None); },
+        holds |b| { b.asks("quickConnect.redeem", 200, "q", None).asks("quickConnect.redeem", 404, "q", None).active(); };
+    cli_02_a_redeemed_session_comes_again: Cli02 by Client,
+        breaks |b| { b.asks("quickConnect.redeem", 200, "q", None).active().upgrade_refused(Role::Client, "c1", None); },
+        holds |b| { b.asks("quickConnect.redeem", 200, "q", None).upgrade_refused(Role::Client, "c1", None); };
+    cli_06_a_retry_after_is_ignored_by_a_client: Cli06 by Client,
+        breaks |b| { b.asks("relay.createSession", 429, "u", Some(2_000)).after(1_900).asks("relay.createSession", 200, "u", None); },
+        holds |b| { b.asks("relay.createSession", 429, "u", Some(2_000)).after(1_960).asks("relay.createSession", 200, "u", None); };
+    cli_06_a_retry_after_is_ignored_by_a_daemon: Cli06 by Daemon,
+        breaks |b| { b.asks("daemon.renewToken", 503, "k", Some(600_000)).after(119_900).asks("daemon.renewToken", 200, "k", None); },
+        holds |b| { b.asks("daemon.renewToken", 503, "k", Some(600_000)).after(120_000).asks("daemon.renewToken", 200, "k", None); };
+    cli_06_a_retry_after_of_the_relay_is_ignored: Cli06 by Daemon,
+        breaks |b| { b.upgrade_refused(Role::Daemon, "a", Some(5_000)).after(1_000).daemon_opens(DAEMON, true); },
+        holds |b| { b.upgrade_refused(Role::Daemon, "a", Some(5_000)).after(5_000).daemon_opens(DAEMON, true); };
+    cli_06_a_caller_that_is_several_is_not_judged: Cli06 by Client,
+        breaks |b| { b.asks("quickConnect.redeem", 429, "q", Some(2_000)).asks("quickConnect.redeem", 200, "q", None); },
+        holds |b| { several(b).asks("relay.createSession", 429, "u", Some(2_000)).asks("relay.createSession", 500, "u", None); };
+    cli_11_data_while_paused: Cli11 by Client,
+        breaks |b| { b.paused().pings(CLIENT).says(CLIENT, data(1, 1)); },
+        holds |b| { b.paused().says(CLIENT, data(1, 1)).pings(CLIENT).says(CLIENT, ping(b"")); };
+    cli_11_data_while_pending: Cli11 by Client,
+        breaks |b| { b.pending(true).pings(CLIENT).says(CLIENT, data(1, 1)); },
+        holds |b| { b.resumed().pings(CLIENT).says(CLIENT, data(1, 1)); };
+    cli_13_no_ping_comes: Cli13 by Client,
+        breaks |b| { b.active().after(225_000).relay_says(CLIENT, data(2, 1)).says(CLIENT, data(1, 1)); },
+        holds |b| { b.active().after(224_999).says(CLIENT, data(1, 1)); };
+    cli_13_silence_on_a_whole_line: Cli13 by Client,
+        breaks |b| { b.active().after(90_000).closes(CLIENT, Some(1000), Some(Closer::Relay), true); },
+        holds |b| { b.active().after(90_000).closes(CLIENT, Some(1000), Some(Closer::Relay), false); };
+    cli_13_life_goes_on_without_a_relay: Cli13 by Client,
+        breaks |b| { b.active(); for _ in 0..6 { b.after(45_000).says(CLIENT, ping(b"")); } },
+        holds |b| { b.active(); for _ in 0..5 { b.after(45_000).says(CLIENT, ping(b"")); } };
+    dmn_03_a_presence_token_comes_again: Dmn03 by Daemon,
+        breaks |b| { b.upgrade_refused(Role::Daemon, "t1", None).daemon_opens(1, true); },
+        holds |b| { b.upgrade_refused(Role::Daemon, "t0", None).daemon_opens(1, true); };
+    dmn_10_data_of_a_session_that_is_over: Dmn10 by Daemon,
+        breaks |b| { ended(b).pings(DAEMON).says(DAEMON, data(2, 1)); },
+        holds |b| { ended(b).says(DAEMON, data(2, 1)).pings(DAEMON).says(DAEMON, signal(Signal::Close, Reason::None)); };
+    dmn_11_data_before_ready: Dmn11 by Daemon,
+        breaks |b| { b.pending(true).says(3, data(2, 1)); },
+        holds |b| { b.resumed().says(3, data(2, 1)); };
+    dmn_11_ready_after_something_else: Dmn11 by Daemon,
+        breaks |b| { b.pending(true).says(3, ping(b"")).says(3, signal(Signal::Ready, Reason::None)); },
+        holds |b| { b.resumed().says(3, ping(b"")); };
+    dmn_11_state_lost_after_something_else: Dmn11 by Daemon,
+        breaks |b| { b.pending(true).says(3, ping(b"")).says(3, signal(Signal::Close, Reason::StateLost)); },
+        holds |b| { b.pending(true).says(3, ping(b"")).says(3, signal(Signal::Close, Reason::Policy)); };
+    dmn_12_an_earlier_session_is_ready: Dmn12 by Daemon,
+        breaks |b| { afresh(b, false).says(3, signal(Signal::Ready, Reason::None)); },
+        holds |b| { afresh(b, false).says(3, signal(Signal::Close, Reason::StateLost)); };
+    dmn_12_data_of_an_earlier_session: Dmn12 by Daemon,
+        breaks |b| { afresh(b, false).says(3, data(2, 1)); },
+        holds |b| { afresh(b, true).says(3, data(2, 1)); };
+    dmn_13_no_ping_comes: Dmn13 by Daemon,
+        breaks |b| { b.active().after(225_000).relay_says(DAEMON, data(1, 1)).says(DAEMON, data(2, 1)); },
+        holds |b| { b.active().after(224_999).says(DAEMON, data(2, 1)); };
+    dmn_13_silence_on_a_whole_line: Dmn13 by Daemon,
+        breaks |b| { b.active().after(90_000).closes(DAEMON, Some(1000), Some(Closer::Relay), true); },
+        holds |b| { b.active().after(89_999).closes(DAEMON, Some(1000), Some(Closer::Relay), true); };
+    dmn_16_a_session_is_left_without_a_word: Dmn16 by Daemon,
+        breaks |b| { b.active().says(DAEMON, raw(4, 2, 5, 2).tap(13, &[1, 2])).closes(DAEMON, Some(1000), Some(Closer::Peer), false); },
+        holds |b| { b.active().says(DAEMON, signal(Signal::Close, Reason::Shutdown)).state(SessionState::Gone).closes(DAEMON, Some(1000), Some(Closer::Peer), false); };
+    dmn_16_it_leaves_with_another_code: Dmn16 by Daemon,
+        breaks |b| { b.active().says(DAEMON, signal(Signal::Close, Reason::Shutdown)).state(SessionState::Gone).closes(DAEMON, Some(1001), Some(Closer::Peer), false); },
+        holds |b| { b.active().says(DAEMON, signal(Signal::Close, Reason::Shutdown)).state(SessionState::Gone).closes(DAEMON, None, None, false); };
+}
+
+#[test]
+fn every_rule_is_witnessed_for_everybody_whom_it_binds() {
+    let witnessed: BTreeSet<_> = WITNESSED.iter().copied().collect();
+    let judged: BTreeSet<_> =
+        Rule::ALL.iter().flat_map(|&rule| rule.binds().iter().map(move |&role| (rule, role))).collect();
+    assert_eq!(witnessed, judged);
+}

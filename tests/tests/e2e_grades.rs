@@ -1,0 +1,180 @@
+//! Live grades: peers that break rules are marked by a real relay and API, and the SDK is not.
+
+mod support;
+
+use bytes::Bytes;
+use sideband::{Lifecycle, State};
+use sideband_protocol::{
+    SessionId,
+    wire::{Frame, Reason, Signal},
+};
+use sideband_scenarios::cloud::CloudOptions;
+use sideband_sim_kit::{admin::AdminClient, event::EventKind};
+use support::*;
+use tokio_tungstenite::tungstenite::Message;
+
+/// The rules broken so far, in the order in which they were.
+fn rules(world: &World) -> Vec<String> {
+    world.cloud.events().grades().grades.into_iter().map(|grade| grade.rule).collect()
+}
+
+/// Waits until a grade is told, and gives its rule.
+async fn graded(world: &mut World) -> String {
+    match world.event(|event| matches!(event.kind, EventKind::Grade { .. })).await.kind {
+        EventKind::Grade { rule, .. } => rule,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn sealed(session: SessionId, direction: u32, sequence: u64) -> Bytes {
+    let mut payload = direction.to_be_bytes().to_vec();
+    payload.extend(sequence.to_be_bytes());
+    payload.extend([0xa5; 30]);
+    data(session, payload)
+}
+
+/// A daemon and a client with an exchange of keys behind them.
+async fn pair(world: &World, resumable: bool) -> (SessionId, Peer, Peer) {
+    let mut daemon = world.raw_daemon(resumable).await;
+    let (session, mut client) = world.raw_client().await;
+    client.send(Frame::HandshakeInit { session, client_ephemeral: [1; 32] }.encode()).await;
+    daemon.got().await;
+    daemon.send(Frame::HandshakeAccept { session, payload: vec![2; 128].into() }.encode()).await;
+    client.got().await;
+    (session, daemon, client)
+}
+
+#[tokio::test]
+async fn wrong_frames_are_marked() {
+    let mut world = World::start().await;
+    let (session, mut daemon, mut client) = pair(&world, true).await;
+    client.send(sealed(session, 1, 0)).await;
+    daemon.got().await;
+    assert_eq!(rules(&world), [""; 0], "nothing is wrong so far");
+    // Another number than the next one.
+    client.send(sealed(session, 1, 0)).await;
+    assert_eq!(graded(&mut world).await, "CRY-04");
+    client.send(sealed(session, 2, 1)).await;
+    assert_eq!(graded(&mut world).await, "CRY-09");
+    daemon.send(Frame::HandshakeAccept { session, payload: vec![2; 128].into() }.encode()).await;
+    assert_eq!(graded(&mut world).await, "WIRE-21");
+    client.send(signal(session, Signal::Ready, Reason::None)).await;
+    assert_eq!(graded(&mut world).await, "WIRE-15");
+    daemon.send(sealed(SessionId::new(1).unwrap(), 2, 0)).await;
+    assert_eq!(graded(&mut world).await, "WIRE-17");
+}
+
+#[tokio::test]
+async fn messages_that_no_relay_takes_are_marked() {
+    let mut world = World::start().await;
+    let _daemon = world.raw_daemon(true).await;
+    for (message, rule) in [
+        (Message::text("hello"), "WIRE-03"),
+        (Message::binary(vec![0; (1 << 20) + 1]), "WIRE-04"),
+        (Message::binary(vec![3; 12]), "WIRE-11"),
+        (Message::binary(vec![0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "WIRE-13"),
+    ] {
+        let (_, mut client) = world.raw_client().await;
+        client.send_message(message).await;
+        assert_eq!(graded(&mut world).await, rule);
+    }
+}
+
+#[tokio::test]
+async fn tokens_and_codes_that_come_again_are_marked() {
+    let mut world = World::start().await;
+    let token = world.presence_token(true).await;
+    let _first = world.connect(&token).await.unwrap();
+    let _daemon = world.connect(&token).await.unwrap();
+    assert_eq!(graded(&mut world).await, "DMN-03");
+
+    let grant = world.grant().await;
+    let client = world.connect(&grant.token).await.unwrap();
+    client.close().await;
+    assert_eq!(world.connect(&grant.token).await.err(), Some(409));
+    assert_eq!(graded(&mut world).await, "CLI-01");
+
+    let key = format!("Bearer {}", world.cloud.bootstrap().api_key.expose());
+    let (_, made) = world.post("quickConnect.create", &[("authorization", &key)], serde_json::json!({})).await;
+    let code = made["result"]["data"]["code"].as_str().unwrap().to_owned();
+    let (status, redeemed) = world.redeem(&code).await;
+    assert_eq!(status, 200);
+    let _client = world.connect(redeemed["result"]["data"]["token"].as_str().unwrap()).await.unwrap();
+    assert_eq!(world.redeem(&code).await.0, 404);
+    assert_eq!(graded(&mut world).await, "CLI-02");
+    assert_eq!(rules(&world), ["DMN-03", "CLI-01", "CLI-02"]);
+    let told = serde_json::to_string(&world.cloud.events().recent()).unwrap();
+    for secret in [&code, &token, &grant.token] {
+        assert!(!told.contains(secret.as_str()), "no event holds a token or a code");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_order_after_a_resume_is_marked() {
+    let mut world = World::start().await;
+    let (session, daemon, _client) = pair(&world, true).await;
+    drop(daemon);
+    world.session(session, "paused").await;
+    let mut daemon = world.raw_daemon(true).await;
+    daemon.send(sealed(session, 2, 0)).await;
+    assert_eq!(graded(&mut world).await, "DMN-11");
+    daemon.send(signal(session, Signal::Ready, Reason::None)).await;
+    world.session(session, "paired").await;
+    assert_eq!(rules(&world), ["DMN-11"; 2], "Data before ready, and ready after Data");
+    let grades = world.cloud.events().grades();
+    assert_eq!(
+        (grades.grades[0].session, grades.grades[0].daemon.as_deref()),
+        (Some(session), Some(world.daemon_id()))
+    );
+}
+
+#[tokio::test]
+async fn the_admin_api_tells_grades_and_forgets_them() {
+    let mut world = World::start().await;
+    let mut daemon = world.raw_daemon(true).await;
+    daemon.send_message(Message::text("hello")).await;
+    assert_eq!(graded(&mut world).await, "WIRE-03");
+    let admin = AdminClient::new(world.env.clone(), world.cloud.admin_url().parse().unwrap(), None);
+    let grades = admin.grades().await.unwrap();
+    assert_eq!(grades, world.cloud.events().grades());
+    assert_eq!(admin.status().await.unwrap().grades, grades.counts);
+    assert_eq!((&*grades.counts[0].rule, grades.counts[0].count), ("WIRE-03", 1));
+    assert_eq!(admin.clear_grades().await.unwrap(), Default::default());
+    assert_eq!(admin.status().await.unwrap().grades, []);
+}
+
+/// Connect, calls, a resume, a lost client, Quick Connect, and goodbye.
+#[tokio::test]
+async fn the_sdk_gets_no_mark() {
+    let world = World::with(CloudOptions { trace_frames: true, ..CloudOptions::default() }).await;
+    let server = world.serve().await;
+    let (first, second) = (world.client().await, world.client().await);
+    echoes(&first).await;
+    let mut events = first.events_from_now();
+    assert!(world.cloud.relay().drop_daemon(world.daemon_id()));
+    lifecycle(&mut events, |event| matches!(event, Lifecycle::Resumed)).await;
+    for client in [&first, &second] {
+        reaches(&mut client.state(), State::Active).await;
+        echoes(client).await;
+    }
+    let mut events = second.events_from_now();
+    let sessions = world.cloud.relay().status().daemons[0].sessions.clone();
+    for session in sessions {
+        world.cloud.relay().drop_session(session.session_id);
+    }
+    lifecycle(&mut events, |event| matches!(event, Lifecycle::Connected { .. })).await;
+    echoes(&second).await;
+    let code = soon(server.create_quick_connect(None)).await.unwrap();
+    let third = world.quick_connect(&code.code).connect().unwrap();
+    soon(third.when_ready()).await.unwrap();
+    echoes(&third).await;
+    for client in [first, second, third] {
+        soon(client.close()).await;
+    }
+    soon(server.close()).await;
+    soon(world.cloud.relay().shutdown()).await;
+    assert_eq!(world.cloud.events().grades(), Default::default());
+    let frames =
+        world.cloud.events().recent().iter().filter(|event| matches!(event.kind, EventKind::Frame { .. })).count();
+    assert!(frames > 50, "{frames} frames were judged");
+}
