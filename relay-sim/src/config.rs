@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use sideband_env::BoxFuture;
 use sideband_protocol::{
     relay::{HubConfig, RelayQuirks},
     token::KeySet,
@@ -19,6 +20,9 @@ pub enum KeySource {
     /// From the control plane in the same process: asked anew for every upgrade, so that a rotation holds at once
     /// (KEY-04).
     InProcess(Arc<dyn Fn() -> KeySet + Send + Sync>),
+    /// The same, from a control plane that may take its time or have no keys to give, as a fault plan has it. The last set that
+    /// it gave goes on being used then (KEY-03).
+    Asked(Arc<dyn Fn() -> BoxFuture<'static, Result<KeySet, String>> + Send + Sync>),
 }
 
 impl fmt::Debug for KeySource {
@@ -26,6 +30,7 @@ impl fmt::Debug for KeySource {
         match self {
             Self::Http { issuer } => f.debug_struct("Http").field("issuer", issuer).finish(),
             Self::InProcess(_) => f.write_str("InProcess"),
+            Self::Asked(_) => f.write_str("Asked"),
         }
     }
 }

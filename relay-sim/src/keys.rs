@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode};
 use sideband_env::{Env, HttpRequest, Timeline};
 use sideband_protocol::token::{Grant, JWKS_PATH, KeyCache, KeySet, Lookup, Next, Policy, Refusal, check};
 use sideband_sim_kit::event::{EventKind, EventSink};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::error::Elapsed};
 use url::Url;
 
 use crate::config::{KeySource, RelayConfig};
@@ -37,6 +37,8 @@ pub(crate) struct Keys {
     deadline: Duration,
     events: EventSink,
     cache: Mutex<KeyCache>,
+    /// The last set of a source that is asked each time.
+    last: Mutex<Option<KeySet>>,
     /// Changes whenever a fetch has ended.
     fetched: watch::Sender<()>,
 }
@@ -52,6 +54,7 @@ impl Keys {
             deadline: config.keys_deadline,
             events,
             cache: Mutex::default(),
+            last: Mutex::default(),
             fetched: watch::Sender::new(()),
         })
     }
@@ -66,6 +69,15 @@ impl Keys {
         let policy = || Policy { issuer: self.issuer.clone(), region: self.region.clone(), now: now() };
         let base = match &self.source {
             KeySource::InProcess(keys) => return check(token, &keys(), &policy()).map_err(Denied::Token),
+            KeySource::Asked(ask) => {
+                let (keys, fresh) = self.asked(tokio::time::timeout(self.deadline, ask()).await);
+                return match keys.map(|keys| check(token, &keys, &policy())) {
+                    None => Err(Denied::NoKeys),
+                    // It may be in the set that could not be had (KEY-01).
+                    Some(Err(Refusal::UnknownKid)) if !fresh => Err(Denied::NoKeys),
+                    Some(other) => other.map_err(Denied::Token),
+                };
+            }
             KeySource::Http { issuer } => issuer,
         };
         // TOK-01 and TOK-02 need no key; what fails there is refused whether there is a key set or not.
@@ -101,6 +113,23 @@ impl Keys {
                 }
                 Next::Unavailable => return Err(Denied::NoKeys),
                 Next::Unauthorized => return Err(Denied::Token(Refusal::UnknownKid)),
+            }
+        }
+    }
+
+    /// The set that was asked for, or else the last one (KEY-03); and whether it is what was asked for.
+    fn asked(&self, answer: Result<Result<KeySet, String>, Elapsed>) -> (Option<KeySet>, bool) {
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.deadline)));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(keys) => {
+                *last = Some(keys.clone());
+                (Some(keys), true)
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "the key set cannot be had");
+                self.events.emit(None, None, EventKind::KeySet { result: reason });
+                (last.clone(), false)
             }
         }
     }

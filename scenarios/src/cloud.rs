@@ -10,11 +10,12 @@ use axum::{
     response::Response,
 };
 use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
-use sideband_env::{Env, Listener, Timeline};
+use sideband_env::{BoxFuture, Env, Listener, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
     admin::{ADMIN_PATH, grades_router, ready_router},
     event::EventSink,
+    fault::{self, FaultEngine, FaultPlan, PlanError},
     guard::{AdminToken, OriginPolicy, guard_admin},
     limits::RelayLimits,
     metrics::Metrics,
@@ -47,6 +48,8 @@ pub struct CloudOptions {
     pub date_header: bool,
     /// Whether each frame is an event.
     pub trace_frames: bool,
+    /// The faults to begin with.
+    pub faults: FaultPlan,
     /// How long a session waits for its daemon (REL-01).
     pub grace: std::time::Duration,
 }
@@ -62,6 +65,7 @@ impl Default for CloudOptions {
             admin_token: None,
             date_header: true,
             trace_frames: false,
+            faults: FaultPlan::default(),
             grace: RelayLimits::default().grace,
         }
     }
@@ -81,6 +85,9 @@ pub enum CloudError {
     /// The state file cannot be used, or the first user and daemon cannot be stored.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The faults do not hold together.
+    #[error("the fault plan does not hold together: {0}")]
+    Faults(#[from] PlanError),
 }
 
 /// A running cloud. Dropping it stops it at once; [`Cloud::shutdown`] says goodbye.
@@ -91,6 +98,7 @@ pub struct Cloud {
     relay: Relay,
     api: Api,
     bootstrap: Bootstrap,
+    faults: FaultEngine,
     events: EventSink,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -125,6 +133,8 @@ impl Cloud {
         options: CloudOptions,
     ) -> Result<Self, CloudError> {
         let events = EventSink::new(Timeline::start(), "cloud");
+        let faults = FaultEngine::new(Timeline::start());
+        faults.set(options.faults)?;
         let base = match &options.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => local_url(addr, options.tls),
@@ -146,9 +156,13 @@ impl Cloud {
         // presence that is filled in once the relay is there.
         let presence = Arc::new(LatePresence::default());
         let api = Api::new(env.clone(), api_config, store, presence.clone(), events.for_host("api"));
-        let api = api.map_err(StateError::from)?;
+        let api = api.map_err(StateError::from)?.with_faults(faults.clone());
         let keys = api.clone();
-        let mut relay_config = RelayConfig::new(&issuer, KeySource::InProcess(Arc::new(move || keys.key_set())));
+        let ask = move || -> BoxFuture<'static, _> {
+            let keys = keys.clone();
+            Box::pin(async move { keys.fetch_key_set().await.map_err(|error| error.to_string()) })
+        };
+        let mut relay_config = RelayConfig::new(&issuer, KeySource::Asked(Arc::new(ask)));
         relay_config.origins = options.origins;
         relay_config.trace_frames = options.trace_frames;
         relay_config.limits.grace = options.grace;
@@ -158,6 +172,7 @@ impl Cloud {
         let seen = relay.clone();
         let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
         let admin = ready_router(&["api", "relay"]).merge(api.admin_router()).merge(relay.admin_router());
+        let admin = admin.merge(fault::admin::router(faults.clone()));
         let app = with_admin(api.router(), admin, &events, &metrics, options.admin_token.as_ref());
         let app = upgrades_to(&relay, app);
         let (stop, stopped) = watch::channel(false);
@@ -167,7 +182,7 @@ impl Cloud {
             // An error would mean that the cloud is gone.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Self { addr, base, issuer, relay, api, bootstrap, events, stop, server })
+        Ok(Self { addr, base, issuer, relay, api, bootstrap, faults, events, stop, server })
     }
 
     /// The address that is bound.
@@ -208,6 +223,11 @@ impl Cloud {
     /// The control plane.
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// The faults in force.
+    pub fn faults(&self) -> &FaultEngine {
+        &self.faults
     }
 
     /// What happens.

@@ -132,6 +132,7 @@ pub(crate) async fn run(out: &Output) -> Result<(), Failure> {
     let cloud = Cloud::start(env.clone(), any, CloudOptions::default()).await.map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::State(error) => state_failure(error),
+        CloudError::Faults(_) => Failure::misuse(error),
     })?;
     ready::prove(&env, cloud.api_url(), None, Some(cloud.relay()), &Security::default()).await?;
     if !out.is_quiet() {

@@ -151,6 +151,7 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
     Cloud::start_on(env, bound.listener, bound.addr, options).map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
         CloudError::State(error) => state_failure(error),
+        CloudError::Faults(_) => Failure::misuse(error),
     })
 }
 
