@@ -14,7 +14,6 @@ async fn wrong_use_is_exit_2_and_names_what_is_wrong() {
         (&["up", "--seed", "x"], "whole number"),
         (&["up", "--allow-origin", "https://a.test/path"], "--allow-origin"),
         (&["up", "--advertise-url", "ftp://a.test"], "--advertise-url"),
-        (&["up", "--state", "x"], "--state"),
         (&["relay"], "--issuer"),
         (&["relay", "--issuer", "nonsense"], "--issuer"),
         (&["api"], "--relay-url"),

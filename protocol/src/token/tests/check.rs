@@ -47,7 +47,7 @@ fn tok_03_a_client_token_of_ours_is_granted() {
             role,
             daemon_id: "d_1".into(),
             concurrent_sessions: None,
-            jti: Some("j_1".into()),
+            jti: Some("t-1".into()),
             expires_at: NOW + 120
         }
     );
