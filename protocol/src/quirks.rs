@@ -314,6 +314,8 @@ quirks! {
     ReconnectsOnUnknownSession breaks "DMN-06";
     /// Ends every session when one fails.
     EndsSessionsTogether breaks "DMN-06";
+    /// Takes what is asked of a session that is over for the next one under its id.
+    TakesOldSessionForNew breaks "DMN-06";
     /// Lets any number of frames wait for a consumer.
     WaitsForConsumerWithoutBound breaks "DMN-07";
     /// Counts the frames that wait for a consumer, not their bytes.

@@ -57,6 +57,8 @@ pub struct Daemon {
     reused: Option<String>,
     link: Option<Keepalive>,
     pub(super) sessions: BTreeMap<SessionId, Slot>,
+    /// How many sessions have begun.
+    pub(super) begun: u64,
     /// When sessions are next looked at, the earliest first.
     pub(super) deadlines: BTreeSet<(Instant, SessionId)>,
     /// Sessions that ended while the socket was away; the relay is told when it is back.
@@ -92,6 +94,7 @@ impl Daemon {
             reused: None,
             link: None,
             sessions: BTreeMap::new(),
+            begun: 0,
             deadlines: BTreeSet::new(),
             owed: BTreeMap::new(),
             out: VecDeque::new(),
@@ -147,6 +150,7 @@ impl Daemon {
             gave_up: _,
             malformed: _,
             link: _,
+            begun: _,
             deadlines: _,
             owed: _,
             refused: _,

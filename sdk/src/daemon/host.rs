@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use sideband_protocol::{
     Entropy, SessionId,
     api::RenewToken,
-    daemon::{Daemon as Machine, Done, Job, Report},
+    daemon::{Daemon as Machine, Done, Job, Report, SessionHandle},
     failure::Cause,
     quirks::{Quirk, Quirks},
     wire::Reason,
@@ -51,13 +51,14 @@ impl DaemonHost {
         let _ = self.lifecycle.send(event);
     }
 
-    fn opened(&self, session: SessionId, peer_id: &str) {
-        let core = Arc::new(SessionCore { shared: self.shared.clone(), session });
+    fn opened(&self, handle: SessionHandle, peer_id: &str) {
+        let session = handle.id;
+        let core = Arc::new(SessionCore { shared: self.shared.clone(), session: handle });
         let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout, self.quirks));
         let (end, over) = watch::channel(false);
         let connection = Connection {
             peer: Peer::new(core, hub.clone()),
-            session,
+            handle,
             peer_id: peer_id.into(),
             shared: self.shared.clone(),
             over,
@@ -87,7 +88,7 @@ impl DaemonHost {
                 // DMN-15
                 tracing::error!(target: "sideband::daemon", %session, error = %failed, "a connection handler failed");
                 if !quirks.has(Quirk::KeepsSessionOfFailedHandler) {
-                    shared.with(|machine, _| machine.end_session(session, Cause::HandlerFailed(failed), Reason::Error));
+                    shared.with(|machine, _| machine.end_session(handle, Cause::HandlerFailed(failed), Reason::Error));
                 }
             };
             hub.spawn(run.instrument(span));
@@ -155,7 +156,7 @@ impl Host<Machine> for DaemonHost {
             }
             Report::Opened { session, introduction } => {
                 telemetry::session(Role::Daemon);
-                tracing::info!(target: "sideband::daemon", %session, "session opened");
+                tracing::info!(target: "sideband::daemon", session = %session.id, "session opened");
                 self.opened(session, &introduction.peer_id);
             }
             Report::Paused(session) => self.tell(ServerEvent::Paused(session)),

@@ -150,7 +150,7 @@ impl Server {
         self.0.shared.writable().await;
         let mut taken = 0;
         for connection in self.connections() {
-            match self.0.shared.with(|machine, _| machine.emit(connection.session, &name, Some(data.clone()))) {
+            match self.0.shared.with(|machine, _| machine.emit(connection.handle, &name, Some(data.clone()))) {
                 Ok(()) => taken += 1,
                 Err(error @ CallError::MessageTooLarge { .. }) => return Err(error.into()),
                 // It ended just now.
