@@ -304,6 +304,17 @@ impl Peer {
 
     /// Answers a method that the other side calls. Survives reconnects. Each call runs in a task of its own.
     ///
+    /// That task ends with the session in which the call came, for nobody would get the answer: when the session is over, lost or
+    /// closed, it is stopped at the `await` at which it waits. What must be finished all the same, the handler spawns:
+    ///
+    /// ```
+    /// # use sideband::{Context, HandlerError, Peer};
+    /// # async fn charge(order: u64) -> Result<(), HandlerError> { Ok(()) }
+    /// # fn example(peer: &Peer) -> Result<(), sideband::Error> {
+    /// peer.handle("order", |order: u64, _: Context| async move { tokio::spawn(charge(order)).await? })?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
     pub fn handle<P, R, E, F, Fut>(&self, method: &str, handler: F) -> Result<(), Error>
@@ -337,7 +348,8 @@ impl Peer {
         self.hub.handlers.describe(method.to_owned(), info);
     }
 
-    /// Answers every method of a typed service; see [`service!`](macro@crate::service).
+    /// Answers every method of a typed service; see [`service!`](macro@crate::service). Each call ends with its session, as
+    /// [`handle`](Self::handle) says.
     ///
     /// # Errors
     /// One of its methods has a handler already (RPC-07).

@@ -1,4 +1,4 @@
-//! What a connection's handler does once its session is over.
+//! What handlers do once their session is over.
 
 use std::{
     sync::{
@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use sideband::{Connection, Error};
+use serde_json::json;
+use sideband::{Connection, Context, Error, HandlerError};
 use sideband_protocol::wire::ControlCode;
 use sideband_tests::script::{World, soon};
 use tokio::sync::mpsc;
 
-use crate::support::daemon;
+use crate::support::{account, daemon};
 
 /// Tasks of this runtime that have not ended.
 fn tasks() -> usize {
@@ -92,4 +93,43 @@ async fn dmn_15_a_connection_handler_that_goes_on_for_ever_is_stopped() {
     assert!((1_000..=1_024).contains(&left), "{left} handlers go on for a while");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(tasks(), 0, "they were stopped");
+}
+
+/// RPC-06: what answers a call is stopped with the session, at either end; what it spawned comes to its end.
+#[tokio::test(start_paused = true)]
+async fn rpc_06_only_what_a_handler_spawned_goes_on_after_its_session() {
+    for ends in ["the daemon's", "the client's"] {
+        let (mut world, env) = World::new(3);
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let answer = move |(): (), _: Context| {
+            let (spawned, own) = (told.clone(), told.clone());
+            async move {
+                let takes = Duration::from_secs(1);
+                let finished = tokio::spawn(async move {
+                    tokio::time::sleep(takes).await;
+                    spawned.send("spawned").unwrap();
+                });
+                own.send("called").unwrap();
+                finished.await?;
+                own.send("the handler's own").unwrap();
+                Ok::<_, HandlerError>(())
+            }
+        };
+        let (mut link, held): (_, Box<dyn std::any::Any>) = if ends == "the daemon's" {
+            let server = daemon(&env).handle("m", answer).unwrap().start().unwrap();
+            let mut link = world.go_online(true).await;
+            world.meet(&mut link).await;
+            (link, Box::new(server))
+        } else {
+            let client = account(&env).handle("m", answer).unwrap().connect().unwrap();
+            (world.join().await, Box::new(client))
+        };
+        link.request("m", json!(null)).await;
+        assert_eq!(soon(ends, heard.recv()).await, Some("called"), "{ends}");
+        let id = link.session();
+        link.socket.control(ControlCode::SessionEnded, Some(id)).await;
+        assert_eq!(soon(ends, heard.recv()).await, Some("spawned"), "{ends}");
+        drop((held, link, world));
+        assert_eq!(soon(ends, heard.recv()).await, None, "{ends}");
+    }
 }
