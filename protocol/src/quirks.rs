@@ -47,6 +47,8 @@ quirks! {
     GoesOnAfterForgery breaks "CRY-09";
     /// Opens a message whose nonce names the other direction.
     TakesOtherDirection breaks "CRY-09";
+    /// Keeps the keys of a session that is over.
+    KeepsKeysOfEndedSession breaks "CRY-09";
     /// A client that skips Data before the Accept.
     SkipsEarlyData breaks "CRY-10";
     /// A daemon that answers Data of a session that it does not have.

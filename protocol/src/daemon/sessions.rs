@@ -207,6 +207,9 @@ impl Daemon {
         let error = if cause == Cause::Closed { CallError::PeerClosed } else { CallError::NotConnected };
         let opened = slot.session.is_introduced();
         self.end_calls(id, slot.session.take_calls(), &error);
+        if self.config.quirks.has(Quirk::KeepsKeysOfEndedSession) {
+            self.kept.push(slot);
+        }
         self.report(if opened {
             Report::Closed { session: id, cause }
         } else {

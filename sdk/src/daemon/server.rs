@@ -191,6 +191,12 @@ impl Server {
         self.0.shared.look(Machine::holds_secrets)
     }
 
+    /// Whether keys of any session are held; for tests.
+    #[doc(hidden)]
+    pub fn holds_session_keys(&self) -> bool {
+        self.0.shared.look(Machine::holds_session_keys)
+    }
+
     /// Says goodbye to every session and to the relay, and ends (DMN-16). Closing twice is fine.
     ///
     /// Cancel-safe: from the first poll on the daemon closes, waited for or not.
