@@ -77,6 +77,8 @@ quirks! {
     GoesOnAfterForgery breaks "CRY-09";
     /// Opens a message whose nonce names the other direction.
     TakesOtherDirection breaks "CRY-09";
+    /// Keeps the keys of a session that is over.
+    KeepsKeysOfEndedSession breaks "CRY-09";
     /// A client that skips Data before the Accept.
     SkipsEarlyData breaks "CRY-10";
     /// A daemon that answers Data of a session that it does not have.
@@ -344,6 +346,8 @@ quirks! {
     ReconnectsOnUnknownSession breaks "DMN-06";
     /// Ends every session when one fails.
     EndsSessionsTogether breaks "DMN-06";
+    /// Takes what is asked of a session that is over for the next one under its id.
+    TakesOldSessionForNew breaks "DMN-06";
     /// Lets any number of frames wait for a consumer.
     WaitsForConsumerWithoutBound breaks "DMN-07";
     /// Counts the frames that wait for a consumer, not their bytes.

@@ -242,27 +242,32 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
     /// Does what the machine asks for; `None` once it has closed.
     #[expect(clippy::option_option, reason = "closed, or the next deadline, or none")]
     fn act(&mut self) -> Option<Option<Instant>> {
-        loop {
-            let output = self.shared.lock().poll_output();
+        let next = loop {
+            let output = {
+                let mut machine = self.shared.lock();
+                let Some(output) = machine.poll_output() else {
+                    // Asked before anybody else can close the machine: its end would be among outputs that nobody takes.
+                    telemetry::refused(machine.take_refused());
+                    break if machine.is_closed() { None } else { Some(machine.poll_timeout()) };
+                };
+                output
+            };
             match output {
-                Some(Output::Start(job)) => self.job = Some(self.host.start(job)),
-                Some(Output::Abandon) => self.job = None,
-                Some(Output::Transmit(message)) => {
+                Output::Start(job) => self.job = Some(self.host.start(job)),
+                Output::Abandon => self.job = None,
+                Output::Transmit(message) => {
                     if self.socket.is_some() {
                         telemetry::sent(message.len());
                         self.unsent_bytes += message.len();
                         self.unsent.push_back(message);
                     }
                 }
-                Some(Output::CloseSocket(code)) => self.close_socket(Some(code)),
-                Some(Output::Report(report)) => self.host.report(report),
-                None => break,
+                Output::CloseSocket(code) => self.close_socket(Some(code)),
+                Output::Report(report) => self.host.report(report),
             }
-        }
+        };
         self.shared.set_unsent(self.unsent_bytes);
-        let mut machine = self.shared.lock();
-        telemetry::refused(machine.take_refused());
-        if machine.is_closed() { None } else { Some(machine.poll_timeout()) }
+        next
     }
 
     /// Lets go of the socket; a task of its own says goodbye and reads on for a moment.

@@ -22,16 +22,14 @@ use sideband_protocol::{
     rpc,
     sbp::FrameId,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::oneshot, task::JoinSet};
 
 use tracing::Instrument as _;
 
 use crate::{
     Error,
     peer::{Context, Peer},
+    receivers::{Receiver, Receivers},
 };
 
 /// The numbers of calls are unique in one process, so that no answer can reach another peer's call.
@@ -139,10 +137,8 @@ impl<T> Drop for Shelf<T> {
 pub(crate) type EventItem = Arc<Shelf<(EventName, Option<Bytes>)>>;
 pub(crate) type AppItem = Arc<Shelf<(String, Bytes)>>;
 
-struct Subscription {
-    pattern: EventPattern,
-    sender: mpsc::UnboundedSender<EventItem>,
-}
+pub(crate) type EventReceiver = Receiver<EventPattern, EventItem>;
+pub(crate) type AppReceiver = Receiver<(), AppItem>;
 
 /// What one peer's handles share.
 #[derive(Default)]
@@ -150,8 +146,8 @@ pub(crate) struct Hub {
     calls: Mutex<BTreeMap<CallId, oneshot::Sender<Ended>>>,
     acks: Mutex<BTreeMap<FrameId, oneshot::Sender<Receipt>>>,
     // The session bounds what waits here (DMN-07): items are released when they are taken.
-    subscriptions: Mutex<Vec<Subscription>>,
-    messages: Mutex<Vec<mpsc::UnboundedSender<AppItem>>>,
+    subscriptions: Receivers<EventPattern, EventItem>,
+    messages: Receivers<(), AppItem>,
     pub(crate) handlers: Handlers,
     /// A daemon's own handlers, asked second.
     pub(crate) shared_handlers: Option<Arc<Handlers>>,
@@ -244,28 +240,18 @@ impl Hub {
         lock(&self.calls).remove(&call);
     }
 
-    pub(crate) fn subscribe(&self, pattern: EventPattern) -> mpsc::UnboundedReceiver<EventItem> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut subscriptions = lock(&self.subscriptions);
-        if !self.is_over() {
-            subscriptions.push(Subscription { pattern, sender });
-        }
-        receiver
+    pub(crate) fn subscribe(&self, pattern: EventPattern) -> EventReceiver {
+        self.subscriptions.open(pattern)
     }
 
-    pub(crate) fn messages(&self) -> mpsc::UnboundedReceiver<AppItem> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut messages = lock(&self.messages);
-        if !self.is_over() {
-            messages.push(sender);
-        }
-        receiver
+    pub(crate) fn messages(&self) -> AppReceiver {
+        self.messages.open(())
     }
 
     /// What only a quirk does: start a session without handlers and subscriptions.
     pub(crate) fn forget_handlers(&self) {
         self.handlers.clear();
-        lock(&self.subscriptions).clear();
+        self.subscriptions.clear();
     }
 
     /// Runs a task that ends with the peer.
@@ -280,6 +266,11 @@ impl Hub {
     /// The session is over: what its calls started is stopped, for nobody would get the answers.
     pub(crate) fn end_requests(&self) {
         lock(&self.requests).abort_all();
+    }
+
+    #[cfg(test)]
+    fn receivers(&self) -> usize {
+        self.subscriptions.len() + self.messages.len()
     }
 
     fn is_over(&self) -> bool {
@@ -305,8 +296,8 @@ impl Hub {
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         *lock(&self.gate) = None;
-        lock(&self.subscriptions).clear();
-        lock(&self.messages).clear();
+        self.subscriptions.end();
+        self.messages.end();
         lock(&self.calls).clear();
         lock(&self.acks).clear();
         lock(&self.tasks).abort_all();
@@ -354,19 +345,16 @@ impl Hub {
                 let item = Arc::new(Shelf { item: (name, data), release: Some(peer.releaser(size)) });
                 // EVT-02: every matching subscription once, in the order sent.
                 let mut delivered = false;
-                lock(&self.subscriptions).retain(|subscription| {
-                    if subscription.sender.is_closed() {
-                        return false;
-                    }
-                    let wanted = self.is_meant(&subscription.pattern, &item.item.0)
-                        && !(delivered && self.quirks.has(Quirk::DeliversOnce));
+                self.subscriptions.send(&item, |pattern| {
+                    let wanted =
+                        self.is_meant(pattern, &item.item.0) && !(delivered && self.quirks.has(Quirk::DeliversOnce));
                     delivered |= wanted;
-                    !wanted || subscription.sender.send(item.clone()).is_ok()
+                    wanted
                 });
             }
             Delivery::App { subject, data, size } => {
                 let item = Arc::new(Shelf { item: (subject, data), release: Some(peer.releaser(size)) });
-                lock(&self.messages).retain(|sender| sender.send(item.clone()).is_ok());
+                self.messages.send(&item, |()| true);
             }
             Delivery::Request { cid, method, params } => self.request(cid, &method, params, peer),
             Delivery::Ack(id) => {
@@ -438,3 +426,6 @@ fn checked(answer: Answer, quirks: Quirks) -> Answer {
         result @ Answer::Result(_) => result,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,7 @@ mod hub;
 pub mod identity;
 mod options;
 mod peer;
+mod receivers;
 pub mod service;
 mod socket;
 pub mod telemetry;

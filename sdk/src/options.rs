@@ -34,7 +34,8 @@ macro_rules! handler_options {
             self
         }
 
-        /// Answers every method of a typed service; see [`service!`](macro@crate::service).
+        /// Answers every method of a typed service; see [`service!`](macro@crate::service). Each call ends with its session, as
+        /// [`Peer::handle`](crate::Peer::handle) says.
         ///
         /// # Errors
         /// One of its methods has a handler already (RPC-07).
@@ -46,6 +47,7 @@ macro_rules! handler_options {
         }
 
         /// Answers a method that the other side calls, in every session from the first on. Each call runs in a task of its own (RPC-06).
+        /// It ends with its session, as [`Peer::handle`](crate::Peer::handle) says: what must be finished all the same, the handler spawns.
         ///
         /// # Errors
         /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).

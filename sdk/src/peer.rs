@@ -13,12 +13,11 @@ use sideband_protocol::{
     rpc,
     sbp::FrameId,
 };
-use tokio::sync::mpsc;
 
 use crate::{
     Error,
     error::argument,
-    hub::{AppItem, Ended, EventItem, Handler, Hub, MethodInfo, next_call},
+    hub::{AppReceiver, Ended, EventReceiver, Handler, Hub, MethodInfo, next_call},
     service::Service,
     telemetry::CallCount,
 };
@@ -265,7 +264,7 @@ impl Peer {
     /// A bad pattern (`invalid_pattern`).
     pub fn subscribe(&self, pattern: &str) -> Result<Subscription, Error> {
         let pattern = match EventPattern::new(pattern) {
-            Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(Subscription(mpsc::unbounded_channel().1)),
+            Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(Subscription(EventReceiver::ended())),
             pattern => pattern.map_err(CallError::InvalidPattern)?,
         };
         Ok(Subscription(self.hub.subscribe(pattern)))
@@ -305,6 +304,17 @@ impl Peer {
 
     /// Answers a method that the other side calls. Survives reconnects. Each call runs in a task of its own.
     ///
+    /// That task ends with the session in which the call came, for nobody would get the answer: when the session is over, lost or
+    /// closed, it is stopped at the `await` at which it waits. What must be finished all the same, the handler spawns:
+    ///
+    /// ```
+    /// # use sideband::{Context, HandlerError, Peer};
+    /// # async fn charge(order: u64) -> Result<(), HandlerError> { Ok(()) }
+    /// # fn example(peer: &Peer) -> Result<(), sideband::Error> {
+    /// peer.handle("order", |order: u64, _: Context| async move { tokio::spawn(charge(order)).await? })?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
     pub fn handle<P, R, E, F, Fut>(&self, method: &str, handler: F) -> Result<(), Error>
@@ -338,7 +348,8 @@ impl Peer {
         self.hub.handlers.describe(method.to_owned(), info);
     }
 
-    /// Answers every method of a typed service; see [`service!`](macro@crate::service).
+    /// Answers every method of a typed service; see [`service!`](macro@crate::service). Each call ends with its session, as
+    /// [`handle`](Self::handle) says.
     ///
     /// # Errors
     /// One of its methods has a handler already (RPC-07).
@@ -509,26 +520,25 @@ impl Event {
 }
 
 /// The events of one subscription, in the order sent. Dropping it ends the subscription.
-#[derive(Debug)]
-pub struct Subscription(mpsc::UnboundedReceiver<EventItem>);
+pub struct Subscription(EventReceiver);
 
-impl std::fmt::Debug for crate::hub::Shelf<(EventName, Option<Bytes>)> {
+impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.item().0)
+        f.write_str("Subscription")
     }
 }
 
 impl Subscription {
     /// The next event; `None` once the peer is closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        let item = self.0.recv().await?;
+        let item = self.0.next().await?;
         let (name, data) = item.item();
         Some(Event { name: name.clone(), data: data.clone() })
     }
 }
 
-/// The raw messages of a peer.
-pub struct Messages(mpsc::UnboundedReceiver<AppItem>);
+/// The raw messages of a peer. Dropping it ends the subscription.
+pub struct Messages(AppReceiver);
 
 impl std::fmt::Debug for Messages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -539,7 +549,7 @@ impl std::fmt::Debug for Messages {
 impl Messages {
     /// The next message, its subject and its bytes; `None` once the peer is closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<(String, Bytes)> {
-        let item = self.0.recv().await?;
+        let item = self.0.next().await?;
         Some(item.item().clone())
     }
 }

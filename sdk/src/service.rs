@@ -41,6 +41,9 @@
 //!
 //! A service is nothing but methods by name: `client.call("add", …)` reaches the same handler. Params travel as one object,
 //! `{"a":1,"b":2}`. A method that needs none takes `null`, absent params and `{}` alike.
+//!
+//! A method that is being answered ends with the session in which it was called: it is stopped at the `await` at which it waits, as
+//! [`Peer::handle`] says. What must be finished all the same, it spawns.
 
 use std::{fmt, future::IntoFuture, iter, marker::PhantomData, time::Duration};
 
@@ -177,6 +180,9 @@ pub mod private {
 }
 
 /// Describes a typed service: a trait for who answers, a client for who calls. See the [module](mod@crate::service).
+///
+/// What answers a call is stopped at the `await` at which it waits when the call's session is over
+/// ([`Peer::handle`](crate::Peer::handle)); what must be finished all the same, it spawns.
 #[macro_export]
 macro_rules! service {
     (

@@ -69,6 +69,8 @@ pub struct Client {
     kept_grant: Option<SessionGrant>,
     link: Option<Keepalive>,
     pub(super) session: Option<Session>,
+    /// The last session, which is over; kept for [`Quirk::KeepsKeysOfEndedSession`] only.
+    kept_session: Option<Session>,
     /// What earlier sessions delivered and nobody has taken yet, while there is no session that counts it.
     pub(super) untaken: Untaken,
     pub(super) daemon_id: String,
@@ -103,6 +105,7 @@ impl Client {
             kept_grant: None,
             link: None,
             session: None,
+            kept_session: None,
             untaken: Untaken::default(),
             daemon_id: String::new(),
             waiting: VecDeque::new(),
@@ -160,6 +163,7 @@ impl Client {
             phase,
             kept_grant,
             session,
+            kept_session,
             out,
             config: _,
             entropy: _,
@@ -177,7 +181,8 @@ impl Client {
             refused: _,
         } = self;
         let exchange = matches!(phase, Phase::Negotiating(_));
-        exchange || session.is_some() || kept_grant.is_some() || out.iter().any(is_dial)
+        let keys = session.is_some() || kept_session.is_some();
+        exchange || keys || kept_grant.is_some() || out.iter().any(is_dial)
     }
 
     /// What only quirks do: wait with closing.
@@ -372,6 +377,7 @@ impl Client {
         }
         if let Some(session) = self.session.take() {
             self.untaken = session.untaken();
+            self.kept_session = Some(session).filter(|_| self.has(Quirk::KeepsKeysOfEndedSession));
         }
         if self.link.take().is_some() {
             self.out.push_back(Output::CloseSocket(code));

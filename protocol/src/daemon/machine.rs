@@ -57,6 +57,10 @@ pub struct Daemon {
     reused: Option<String>,
     link: Option<Keepalive>,
     pub(super) sessions: BTreeMap<SessionId, Slot>,
+    /// Sessions that are over; kept for [`Quirk::KeepsKeysOfEndedSession`] only.
+    pub(super) kept: Vec<Slot>,
+    /// How many sessions have begun.
+    pub(super) begun: u64,
     /// When sessions are next looked at, the earliest first.
     pub(super) deadlines: BTreeSet<(Instant, SessionId)>,
     /// Sessions that ended while the socket was away; the relay is told when it is back.
@@ -92,6 +96,8 @@ impl Daemon {
             reused: None,
             link: None,
             sessions: BTreeMap::new(),
+            kept: Vec::new(),
+            begun: 0,
             deadlines: BTreeSet::new(),
             owed: BTreeMap::new(),
             out: VecDeque::new(),
@@ -136,6 +142,7 @@ impl Daemon {
             identity,
             reused,
             sessions,
+            kept,
             out,
             config: _,
             entropy: _,
@@ -147,11 +154,19 @@ impl Daemon {
             gave_up: _,
             malformed: _,
             link: _,
+            begun: _,
             deadlines: _,
             owed: _,
             refused: _,
         } = self;
-        identity.is_some() || reused.is_some() || !sessions.is_empty() || out.iter().any(is_dial)
+        let keys = !sessions.is_empty() || !kept.is_empty();
+        identity.is_some() || reused.is_some() || keys || out.iter().any(is_dial)
+    }
+
+    /// Whether keys of any session are held; for tests.
+    #[doc(hidden)]
+    pub fn holds_session_keys(&self) -> bool {
+        !self.sessions.is_empty() || !self.kept.is_empty()
     }
 
     pub(super) fn report(&mut self, report: Report) {

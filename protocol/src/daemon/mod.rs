@@ -59,6 +59,16 @@ pub enum SessionState {
     Paused,
 }
 
+/// One session of a daemon, told from a later one that the relay starts under the same id: what is asked of a session that is over
+/// reaches no other (DMN-06).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionHandle {
+    /// The session's id.
+    pub id: SessionId,
+    /// Counts the daemon's sessions, from 1.
+    pub number: u64,
+}
+
 /// What the user of a daemon is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
@@ -82,8 +92,8 @@ pub enum Report {
     },
     /// A session stands.
     Opened {
-        /// Which.
-        session: SessionId,
+        /// Which; what is asked of it goes by this.
+        session: SessionHandle,
         /// What the client says of itself.
         introduction: Introduction,
     },

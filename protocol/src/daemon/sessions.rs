@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Report, SessionState, machine::Daemon};
+use super::{Report, SessionHandle, SessionState, machine::Daemon};
 use crate::{
-    Instant, SessionId,
+    Entropy, Instant, SessionId,
     client::CallLimits,
     crypto, entropy,
     event::EventName,
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Slot {
     session: Session,
+    /// The number of its [`SessionHandle`].
+    number: u64,
     /// CRY-11: until the client has introduced itself.
     deadline: Option<Instant>,
     /// When this session is next looked at; the same as in [`Daemon::deadlines`].
@@ -80,7 +82,8 @@ impl Daemon {
         } else {
             Some(now + self.config.connection.handshake_timeout)
         };
-        self.sessions.insert(id, Slot { session, deadline, armed: None });
+        self.begun += 1;
+        self.sessions.insert(id, Slot { session, number: self.begun, deadline, armed: None });
         self.pump(id);
     }
 
@@ -112,7 +115,7 @@ impl Daemon {
     /// WIRE-02, WIRE-21: ends that session.
     pub(super) fn session_malformed(&mut self, id: SessionId, what: &str) {
         if self.sessions.contains_key(&id) {
-            self.end_session(id, Cause::MalformedFrame(what.to_owned()), Reason::Error);
+            self.end_by_id(id, Cause::MalformedFrame(what.to_owned()), Reason::Error);
         }
     }
 
@@ -126,7 +129,8 @@ impl Daemon {
                 SessionOutput::Frame(frame) => self.out.push_back(crate::endpoint::Output::Transmit(frame)),
                 SessionOutput::Introduced(introduction) => {
                     slot.deadline = None;
-                    self.report(Report::Opened { session: id, introduction });
+                    let session = SessionHandle { id, number: slot.number };
+                    self.report(Report::Opened { session, introduction });
                 }
                 SessionOutput::Deliver(delivery) => self.report(Report::Delivery { session: id, delivery }),
                 SessionOutput::Ended(cause) => {
@@ -134,7 +138,7 @@ impl Daemon {
                     let closed = matches!(cause, Cause::PeerClosed { .. });
                     let reason =
                         if closed && !quirks.has(Quirk::SignalsErrorAfterClose) { Reason::None } else { Reason::Error };
-                    self.end_session(id, cause, reason);
+                    self.end_by_id(id, cause, reason);
                 }
             }
         }
@@ -157,7 +161,14 @@ impl Daemon {
     }
 
     /// Ends a session from this side and tells the relay (DMN-15). Other sessions go on.
-    pub fn end_session(&mut self, id: SessionId, cause: Cause, reason: Reason) {
+    pub fn end_session(&mut self, session: SessionHandle, cause: Cause, reason: Reason) {
+        if self.slot(session).is_some() {
+            self.end_by_id(session.id, cause, reason);
+        }
+    }
+
+    /// Ends the session that has this id now.
+    fn end_by_id(&mut self, id: SessionId, cause: Cause, reason: Reason) {
         if !self.sessions.contains_key(&id) {
             return;
         }
@@ -174,15 +185,16 @@ impl Daemon {
     }
 
     /// Closes one session as its user asks: SBP Close, then Signal(close, none) (SBP-07, DMN-15).
-    pub fn close_session(&mut self, id: SessionId) {
-        if let Some(slot) = self.sessions.get_mut(&id) {
+    pub fn close_session(&mut self, session: SessionHandle) {
+        if let Some((slot, entropy)) = self.slot(session) {
             // While the socket is away no SBP Close can go out.
             if !slot.session.is_held() {
-                slot.session.close("", &mut *self.entropy);
+                slot.session.close("", entropy);
             }
+            let id = session.id;
             self.pump(id);
             let wrong = self.config.quirks.has(Quirk::SignalsErrorAfterClose);
-            self.end_session(id, Cause::Closed, if wrong { Reason::Error } else { Reason::None });
+            self.end_by_id(id, Cause::Closed, if wrong { Reason::Error } else { Reason::None });
         }
     }
 
@@ -195,6 +207,9 @@ impl Daemon {
         let error = if cause == Cause::Closed { CallError::PeerClosed } else { CallError::NotConnected };
         let opened = slot.session.is_introduced();
         self.end_calls(id, slot.session.take_calls(), &error);
+        if self.config.quirks.has(Quirk::KeepsKeysOfEndedSession) {
+            self.kept.push(slot);
+        }
         self.report(if opened {
             Report::Closed { session: id, cause }
         } else {
@@ -285,7 +300,7 @@ impl Daemon {
             slot.armed = None;
             if slot.deadline.is_some_and(|at| at <= now) {
                 // CRY-11
-                self.end_session(id, Cause::HandshakeTimeout, Reason::Error);
+                self.end_by_id(id, Cause::HandshakeTimeout, Reason::Error);
                 continue;
             }
             slot.session.handle_timeout(now);
@@ -302,17 +317,35 @@ impl Daemon {
         self.sessions.iter().map(|(id, slot)| (*id, slot.state()))
     }
 
-    /// Where a session is; `None` if there is none.
-    pub fn session_state(&self, id: SessionId) -> Option<SessionState> {
-        self.sessions.get(&id).map(Slot::state)
+    /// The session that has this id now.
+    pub fn session(&self, id: SessionId) -> Option<SessionHandle> {
+        self.sessions.get(&id).map(|slot| SessionHandle { id, number: slot.number })
+    }
+
+    /// Where a session is; `None` once it is over.
+    pub fn session_state(&self, session: SessionHandle) -> Option<SessionState> {
+        self.sessions.get(&session.id).filter(|slot| self.is_same(slot, session)).map(Slot::state)
+    }
+
+    /// DMN-06: the relay may start another session under an id that is free again.
+    fn is_same(&self, slot: &Slot, session: SessionHandle) -> bool {
+        slot.number == session.number || self.config.quirks.has(Quirk::TakesOldSessionForNew)
+    }
+
+    /// A session and what it draws on, if it is not over.
+    fn slot(&mut self, session: SessionHandle) -> Option<(&mut Slot, &mut dyn Entropy)> {
+        if !self.is_same(self.sessions.get(&session.id)?, session) {
+            return None;
+        }
+        Some((self.sessions.get_mut(&session.id)?, &mut *self.entropy))
     }
 
     /// The session if it takes calls now: peers on a daemon fail at once (CLI-09, DMN-11).
-    fn active(&mut self, id: SessionId) -> Result<&mut Session, CallError> {
+    fn active(&mut self, session: SessionHandle) -> Result<(&mut Session, &mut dyn Entropy), CallError> {
         let holds_calls = self.config.quirks.has(Quirk::HoldsNewCalls);
-        match self.sessions.get_mut(&id) {
-            Some(slot) if slot.session.is_held() && !holds_calls => Err(CallError::SessionPaused),
-            Some(slot) if slot.session.is_introduced() => Ok(&mut slot.session),
+        match self.slot(session) {
+            Some((slot, _)) if slot.session.is_held() && !holds_calls => Err(CallError::SessionPaused),
+            Some((slot, entropy)) if slot.session.is_introduced() => Ok((&mut slot.session, entropy)),
             Some(_) | None => Err(CallError::NotConnected),
         }
     }
@@ -320,10 +353,10 @@ impl Daemon {
     /// Calls a method of a session's client; its end is reported as [`Delivery::CallEnded`].
     ///
     /// # Errors
-    /// No such session, paused, or too large for one frame.
+    /// The session is over or paused, or the call too large for one frame.
     pub fn call(
         &mut self,
-        id: SessionId,
+        session: SessionHandle,
         call: CallId,
         method: &str,
         params: Option<Bytes>,
@@ -334,20 +367,16 @@ impl Daemon {
         let total = limits.total.or(self.config.rpc.total).filter(|_| !self.config.quirks.has(Quirk::ForgetsTotal));
         let total = total.map(|total| now + total);
         let deadline = Some(total.map_or(sent, |total| total.min(sent)));
-        // Borrowed apart: the session and the entropy are both fields of the machine.
-        self.active(id)?;
-        if let Some(slot) = self.sessions.get_mut(&id) {
-            let called = slot.session.call(call, method.to_owned(), params, deadline, false, &mut *self.entropy);
-            // Also after a failure: the session may be over (CRY-05).
-            self.pump(id);
-            called?;
-        }
-        Ok(())
+        let (active, entropy) = self.active(session)?;
+        let called = active.call(call, method.to_owned(), params, deadline, false, entropy);
+        // Also after a failure: the session may be over (CRY-05).
+        self.pump(session.id);
+        called
     }
 
     /// Forgets a call; a late answer is dropped.
-    pub fn cancel(&mut self, id: SessionId, call: CallId) {
-        if let Some(slot) = self.sessions.get_mut(&id) {
+    pub fn cancel(&mut self, session: SessionHandle, call: CallId) {
+        if let Some((slot, _)) = self.slot(session) {
             slot.session.cancel(call);
         }
     }
@@ -355,13 +384,13 @@ impl Daemon {
     /// Sends an event to one session's client; while the session is paused it waits (DMN-11).
     ///
     /// # Errors
-    /// No such session, or too large for one frame.
-    pub fn emit(&mut self, id: SessionId, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
-        let Some(slot) = self.sessions.get_mut(&id).filter(|slot| slot.session.is_introduced()) else {
+    /// The session is over, or the event too large for one frame.
+    pub fn emit(&mut self, session: SessionHandle, name: &EventName, data: Option<Bytes>) -> Result<(), CallError> {
+        let Some((slot, entropy)) = self.slot(session).filter(|(slot, _)| slot.session.is_introduced()) else {
             return Err(CallError::NotConnected);
         };
-        let sent = slot.session.emit(name, data, &mut *self.entropy);
-        self.pump(id);
+        let sent = slot.session.emit(name, data, entropy);
+        self.pump(session.id);
         sent
     }
 
@@ -369,27 +398,26 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`call`](Self::call); a subject that is not `app/…`.
-    pub fn send_app(&mut self, id: SessionId, subject: &str, data: &[u8]) -> Result<FrameId, CallError> {
-        self.active(id)?;
-        let Some(slot) = self.sessions.get_mut(&id) else { return Err(CallError::NotConnected) };
-        let frame = FrameId::random(&mut *self.entropy);
-        let sent = slot.session.send_app(frame, subject, data);
+    pub fn send_app(&mut self, session: SessionHandle, subject: &str, data: &[u8]) -> Result<FrameId, CallError> {
+        let (active, entropy) = self.active(session)?;
+        let frame = FrameId::random(entropy);
+        let sent = active.send_app(frame, subject, data);
         // Also after a failure: the session may be over (CRY-05).
-        self.pump(id);
+        self.pump(session.id);
         sent.map(|()| frame)
     }
 
     /// Answers a request; while the session is paused the answer waits (DMN-11), one of a session that is over is dropped.
-    pub fn respond(&mut self, id: SessionId, cid: FrameId, answer: Answer) {
-        if let Some(slot) = self.sessions.get_mut(&id) {
-            slot.session.respond(cid, answer, &mut *self.entropy);
-            self.pump(id);
+    pub fn respond(&mut self, session: SessionHandle, cid: FrameId, answer: Answer) {
+        if let Some((slot, entropy)) = self.slot(session) {
+            slot.session.respond(cid, answer, entropy);
+            self.pump(session.id);
         }
     }
 
     /// A delivered event or message of this size was consumed.
-    pub fn release(&mut self, id: SessionId, size: usize) {
-        if let Some(slot) = self.sessions.get_mut(&id) {
+    pub fn release(&mut self, session: SessionHandle, size: usize) {
+        if let Some((slot, _)) = self.slot(session) {
             slot.session.release(size);
         }
     }

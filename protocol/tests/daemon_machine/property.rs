@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use sideband_protocol::{
     SessionId,
-    daemon::{Done, Job, Report},
+    daemon::{Done, Job, Report, SessionHandle},
     endpoint::{Endpoint as _, Forbidden},
     failure::Cause,
     peer::{Answer, CallId, Delivery},
@@ -117,7 +117,7 @@ impl Books {
     fn read(&mut self, world: &mut World) {
         for did in world.bench.take() {
             match did {
-                Did::Report(Report::Opened { session, .. }) => {
+                Did::Report(Report::Opened { session: SessionHandle { id: session, .. }, .. }) => {
                     assert_eq!(self.open.insert(session, true), None, "{session} opened twice");
                 }
                 Did::Report(Report::Closed { session, .. }) => {
@@ -248,29 +248,29 @@ impl Books {
                 let call = self.calls.iter().find(|(_, session)| **session == of(n)).map(|(call, _)| *call);
                 if let Some(call) = call {
                     self.calls.remove(&call);
-                    world.bench.machine.cancel(of(n), call);
+                    world.bench.machine.cancel(world.of(of(n)), call);
                 }
             }
             // Whether there is such a session does not matter here.
             Input::Emit(n, size) => drop(world.emit(of(n), "e", usize::from(size))),
-            Input::App(n) => drop(world.bench.machine.send_app(of(n), "app/x", b"data")),
+            Input::App(n) => drop(world.bench.machine.send_app(world.of(of(n)), "app/x", b"data")),
             Input::Respond(n, good) => {
                 let answer = if good { Answer::Result(None) } else { Answer::Result(Some(vec![b'1'; 70_000].into())) };
                 match self.requests.iter().position(|(session, _)| *session == of(n)) {
                     Some(at) => {
                         let (session, cid) = self.requests.remove(at);
-                        world.bench.machine.respond(session, cid, answer);
+                        world.bench.machine.respond(world.of(session), cid, answer);
                     }
-                    None => world.bench.machine.respond(of(n), FrameId::from_bytes([n; 16]), answer),
+                    None => world.bench.machine.respond(world.of(of(n)), FrameId::from_bytes([n; 16]), answer),
                 }
             }
             Input::Release(n) => {
                 let (session, size) = self.sizes.pop().unwrap_or((of(n), 5));
-                world.bench.machine.release(session, size);
+                world.bench.machine.release(world.of(session), size);
             }
-            Input::CloseSession(n) => world.bench.machine.close_session(of(n)),
+            Input::CloseSession(n) => world.bench.machine.close_session(world.of(of(n))),
             Input::EndSession(n) => {
-                world.bench.machine.end_session(of(n), Cause::HandlerFailed("x".to_owned()), Reason::Error);
+                world.bench.machine.end_session(world.of(of(n)), Cause::HandlerFailed("x".to_owned()), Reason::Error);
             }
             // There is no job, or no socket.
             Input::Fail(_)

@@ -49,7 +49,7 @@ fn dmn_11_order_of_frames_after_a_reconnect() {
     for (session, event) in [(b, "b.one"), (a, "a.one"), (b, "b.two"), (a, "a.two")] {
         world.emit(session, event, 10).unwrap();
     }
-    world.bench.machine.close_session(left);
+    world.bench.machine.close_session(world.of(left));
     world.bench.drain();
     let log = back(&mut world, true);
     let sent = frames(&log);
@@ -130,7 +130,7 @@ fn dmn_11_answers_wait_and_leave_after_ready() {
         panic!("{reports:?}")
     };
     world.bench.lose(None);
-    world.bench.machine.respond(session, *cid, Answer::Result(None));
+    world.bench.machine.respond(world.of(session), *cid, Answer::Result(None));
     world.bench.drain();
     assert_eq!(frames(&world.bench.take()), []);
     let sent = frames(&back(&mut world, true));
@@ -168,7 +168,7 @@ fn dmn_11_only_answers_and_events_wait() {
     let session = world.meet(1);
     world.bench.lose(None);
     assert_eq!(world.call(session), Err(CallError::SessionPaused));
-    assert_eq!(world.bench.machine.send_app(session, "app/x", b"x"), Err(CallError::SessionPaused));
+    assert_eq!(world.bench.machine.send_app(world.of(session), "app/x", b"x"), Err(CallError::SessionPaused));
     assert_eq!(frames(&back(&mut world, true)), [ready(session)]);
 }
 
@@ -214,7 +214,7 @@ fn dmn_15_closed_while_away_is_signalled_later() {
     world.bench.lose(None);
     world.emit(session, "e", 65_000).unwrap();
     world.bench.take();
-    world.bench.machine.close_session(session);
+    world.bench.machine.close_session(world.of(session));
     world.bench.drain();
     let log = world.bench.take();
     assert_eq!((frames(&log), over(&log, session)), (vec![], Some(Cause::Closed)));

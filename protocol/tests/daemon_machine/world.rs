@@ -7,7 +7,7 @@ use sideband_protocol::{
     Entropy, SessionId,
     client::CallLimits,
     crypto::{Accept, ClientHandshake},
-    daemon::{Daemon, DaemonConfig, Done, Job, Report, SessionState},
+    daemon::{Daemon, DaemonConfig, Done, Job, Report, SessionHandle, SessionState},
     endpoint::Endpoint as _,
     event::EventName,
     failure::Cause,
@@ -165,7 +165,7 @@ impl World {
         self.calls += 1;
         let call = CallId(self.calls);
         let limits = CallLimits::default();
-        let called = self.bench.machine.call(session, call, "ask", None, limits, self.bench.now);
+        let called = self.bench.machine.call(self.of(session), call, "ask", None, limits, self.bench.now);
         self.bench.drain();
         called.map(|()| call)
     }
@@ -173,13 +173,18 @@ impl World {
     /// The daemon sends an event with this much data.
     pub(crate) fn emit(&mut self, session: SessionId, name: &str, size: usize) -> Result<(), CallError> {
         let data = Bytes::from(format!("\"{}\"", "x".repeat(size)));
-        let sent = self.bench.machine.emit(session, &EventName::new(name).unwrap(), Some(data));
+        let sent = self.bench.machine.emit(self.of(session), &EventName::new(name).unwrap(), Some(data));
         self.bench.drain();
         sent
     }
 
     pub(crate) fn control(&mut self, code: Result<ControlCode, UnknownControlCode>, session: Option<SessionId>) {
         self.bench.receive(&Frame::Control { session, code, message: "words".to_owned() });
+    }
+
+    /// The session that has this id now, or none that ever was.
+    pub(crate) fn of(&self, id: SessionId) -> SessionHandle {
+        self.bench.machine.session(id).unwrap_or(SessionHandle { id, number: 0 })
     }
 
     /// The sessions and where they are.

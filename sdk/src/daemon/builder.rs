@@ -17,13 +17,13 @@ use sideband_protocol::{
     peer::{CallError, SessionLimits},
     quirks::{Quirk, Quirks},
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
     Connection, Server,
-    host::DaemonHost,
+    host::{DaemonHost, MOST_AFTERWARDS},
     server::{Access, Owner, Status},
 };
 use crate::{
@@ -183,7 +183,12 @@ impl Daemon {
 
     handler_options!(handlers, quirks);
 
-    /// Runs for each session once it stands; its failure or panic ends that session only (DMN-15). It is stopped when the session is over.
+    /// Runs for each session once it stands; its failure or panic ends that session only (DMN-15).
+    ///
+    /// When the session is over, [`Connection::closed`] is ready and subscriptions end, so that the handler can put things in order.
+    /// It has 5 s for that, waiting included, and is stopped then; where more than 1,024 sessions have just ended, the further ones'
+    /// handlers come no further than the next `await` that waits. [`Server::close`] does not wait for them: what must be done before
+    /// the program ends, it must wait for itself.
     ///
     /// What the client sends first waits until the handler has come to its first `await` that waits: what it registers until then
     /// misses nothing.
@@ -275,6 +280,7 @@ impl Daemon {
             handler_timeout: self.handler_timeout,
             quirks: self.quirks,
             on_connection: self.on_connection,
+            afterwards: Arc::new(Semaphore::new(MOST_AFTERWARDS)),
             connections: connections.clone(),
             lifecycle: lifecycle.clone(),
             status: status.clone(),

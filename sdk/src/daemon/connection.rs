@@ -7,7 +7,7 @@ use sideband_env::BoxFuture;
 use sideband_protocol::{
     SessionId,
     client::CallLimits,
-    daemon::{Daemon as Machine, SessionState},
+    daemon::{Daemon as Machine, SessionHandle, SessionState},
     event::EventName,
     peer::{Answer, CallError, CallId},
     sbp::FrameId,
@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// One session of a daemon. It is a [`Peer`]: calls, events and handlers stand there. Cheap to clone; holding one keeps nothing open.
+/// Once the session is over it reaches nobody, whoever is given the session's id next (DMN-06).
 #[derive(Clone)]
 pub struct Connection {
     pub(super) peer: Peer,
-    pub(super) session: SessionId,
+    pub(super) handle: SessionHandle,
     pub(super) peer_id: Arc<str>,
     pub(super) shared: Arc<Shared<Machine>>,
     pub(super) over: watch::Receiver<bool>,
@@ -32,7 +33,7 @@ pub struct Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Connection").field("session", &self.handle.id).finish_non_exhaustive()
     }
 }
 
@@ -46,7 +47,7 @@ impl Deref for Connection {
 impl Connection {
     /// The session's id.
     pub fn session(&self) -> SessionId {
-        self.session
+        self.handle.id
     }
 
     /// What the client calls itself; new for each of its attempts, and not proven.
@@ -56,7 +57,7 @@ impl Connection {
 
     /// Where the session is; `None` once it is over.
     pub fn state(&self) -> Option<SessionState> {
-        self.shared.look(|machine| machine.session_state(self.session))
+        self.shared.look(|machine| machine.session_state(self.handle))
     }
 
     /// Waits until the session is over. Cancel-safe.
@@ -67,14 +68,14 @@ impl Connection {
 
     /// Ends the session: SBP Close, then Signal(close) (SBP-07, DMN-15). Others go on.
     pub fn close(&self) {
-        self.shared.with(|machine, _| machine.close_session(self.session));
+        self.shared.with(|machine, _| machine.close_session(self.handle));
     }
 }
 
 /// One session's way to the machine.
 pub(super) struct SessionCore {
     pub(super) shared: Arc<Shared<Machine>>,
-    pub(super) session: SessionId,
+    pub(super) session: SessionHandle,
 }
 
 impl PeerCore for SessionCore {

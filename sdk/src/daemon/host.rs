@@ -6,12 +6,12 @@ use futures_util::FutureExt;
 use sideband_protocol::{
     Entropy, SessionId,
     api::RenewToken,
-    daemon::{Daemon as Machine, Done, Job, Report},
+    daemon::{Daemon as Machine, Done, Job, Report, SessionHandle},
     failure::Cause,
     quirks::{Quirk, Quirks},
     wire::Reason,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
@@ -32,6 +32,11 @@ use crate::{
     telemetry::{self, Role},
 };
 
+/// How long a connection's handler may go on once its session is over.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How many may go on at a time; a further one has the one turn in which it learns that its session is over.
+pub(super) const MOST_AFTERWARDS: usize = 1_024;
+
 pub(super) struct DaemonHost {
     pub(super) access: Arc<Access>,
     pub(super) entropy: Box<dyn Entropy>,
@@ -40,6 +45,7 @@ pub(super) struct DaemonHost {
     pub(super) handler_timeout: Option<Duration>,
     pub(super) quirks: Quirks,
     pub(super) on_connection: Option<OnConnection>,
+    pub(super) afterwards: Arc<Semaphore>,
     pub(super) connections: Connections,
     pub(super) lifecycle: broadcast::Sender<ServerEvent>,
     pub(super) status: watch::Sender<Status>,
@@ -51,13 +57,14 @@ impl DaemonHost {
         let _ = self.lifecycle.send(event);
     }
 
-    fn opened(&self, session: SessionId, peer_id: &str) {
-        let core = Arc::new(SessionCore { shared: self.shared.clone(), session });
+    fn opened(&self, handle: SessionHandle, peer_id: &str) {
+        let session = handle.id;
+        let core = Arc::new(SessionCore { shared: self.shared.clone(), session: handle });
         let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout, self.quirks));
         let (end, over) = watch::channel(false);
         let connection = Connection {
             peer: Peer::new(core, hub.clone()),
-            session,
+            handle,
             peer_id: peer_id.into(),
             shared: self.shared.clone(),
             over,
@@ -65,34 +72,61 @@ impl DaemonHost {
         };
         lock(&self.connections).insert(session, connection.clone());
         if let Some(handler) = &self.on_connection {
-            let (handler, shared, quirks) = (handler.clone(), self.shared.clone(), self.quirks);
-            let (peer, gate) = (connection.peer.clone(), hub.clone());
             // What the client sends first waits until the handler has had the chance to register for it.
             hub.close_gate();
             let span = tracing::info_span!(target: "sideband::daemon", "session", %session);
-            let run = async move {
-                let mut handling = std::pin::pin!(AssertUnwindSafe(async { handler(connection).await }).catch_unwind());
-                let first = std::future::poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
-                gate.open_gate(&peer);
-                let ended = match first {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending => handling.await,
-                };
-                let failed = match ended {
-                    Ok(Ok(())) => return,
-                    Ok(Err(error)) => whole(&*error),
-                    Err(_) if quirks.has(Quirk::MissesHandlerPanics) => return,
-                    Err(_) => "it panicked".to_owned(),
-                };
-                // DMN-15
-                tracing::error!(target: "sideband::daemon", %session, error = %failed, "a connection handler failed");
-                if !quirks.has(Quirk::KeepsSessionOfFailedHandler) {
-                    shared.with(|machine, _| machine.end_session(session, Cause::HandlerFailed(failed), Reason::Error));
-                }
-            };
-            hub.spawn(run.instrument(span));
+            // Not a task of the hub's, which end with the session.
+            tokio::spawn(self.handling(handler, connection, hub).instrument(span));
         }
         self.tell(ServerEvent::Opened(session));
+    }
+
+    /// The connection's handler from its first turn to its end, or until it has gone on for too long after its session.
+    fn handling(
+        &self,
+        handler: &OnConnection,
+        connection: Connection,
+        hub: Arc<Hub>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (handler, shared, quirks) = (handler.clone(), self.shared.clone(), self.quirks);
+        let (peer, session) = (connection.peer.clone(), connection.handle);
+        let (mut over, turns) = (connection.over.clone(), self.afterwards.clone());
+        async move {
+            let mut handling = std::pin::pin!(AssertUnwindSafe(async { handler(connection).await }).catch_unwind());
+            let first = std::future::poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
+            hub.open_gate(&peer);
+            drop((peer, hub));
+            let too_long = async {
+                // An error would mean that it is over.
+                let _ = over.wait_for(|over| *over).await;
+                if let Ok(_turn) = turns.try_acquire() {
+                    tokio::time::sleep(AFTERWARDS).await;
+                }
+            };
+            let ended = match first {
+                Poll::Ready(ended) => ended,
+                Poll::Pending => tokio::select! {
+                    biased;
+                    ended = handling => ended,
+                    () = too_long => return tracing::debug!(target: "sideband::daemon", "a connection handler was stopped"),
+                },
+            };
+            let failed = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => whole(&*error),
+                Err(_) if quirks.has(Quirk::MissesHandlerPanics) => return,
+                Err(_) => "it panicked".to_owned(),
+            };
+            if shared.look(|machine| machine.session_state(session).is_none()) {
+                // What it did last, it may have done because of that.
+                return tracing::debug!(target: "sideband::daemon", error = %failed, "a connection handler failed after its session");
+            }
+            // DMN-15
+            tracing::error!(target: "sideband::daemon", session = %session.id, error = %failed, "a connection handler failed");
+            if !quirks.has(Quirk::KeepsSessionOfFailedHandler) {
+                shared.with(|machine, _| machine.end_session(session, Cause::HandlerFailed(failed), Reason::Error));
+            }
+        }
     }
 
     fn closed(&self, session: SessionId, cause: &Cause) {
@@ -155,7 +189,7 @@ impl Host<Machine> for DaemonHost {
             }
             Report::Opened { session, introduction } => {
                 telemetry::session(Role::Daemon);
-                tracing::info!(target: "sideband::daemon", %session, "session opened");
+                tracing::info!(target: "sideband::daemon", session = %session.id, "session opened");
                 self.opened(session, &introduction.peer_id);
             }
             Report::Paused(session) => self.tell(ServerEvent::Paused(session)),

@@ -150,7 +150,7 @@ impl Server {
         self.0.shared.writable().await;
         let mut taken = 0;
         for connection in self.connections() {
-            match self.0.shared.with(|machine, _| machine.emit(connection.session, &name, Some(data.clone()))) {
+            match self.0.shared.with(|machine, _| machine.emit(connection.handle, &name, Some(data.clone()))) {
                 Ok(()) => taken += 1,
                 Err(error @ CallError::MessageTooLarge { .. }) => return Err(error.into()),
                 // It ended just now.
@@ -189,6 +189,12 @@ impl Server {
     #[doc(hidden)]
     pub fn holds_secrets(&self) -> bool {
         self.0.shared.look(Machine::holds_secrets)
+    }
+
+    /// Whether keys of any session are held; for tests.
+    #[doc(hidden)]
+    pub fn holds_session_keys(&self) -> bool {
+        self.0.shared.look(Machine::holds_session_keys)
     }
 
     /// Says goodbye to every session and to the relay, and ends (DMN-16). Closing twice is fine.

@@ -69,3 +69,82 @@ async fn deadline_that_is_always_past_gives_way() {
     shared.with(|machine, _| machine.closed = true);
     assert!(finished.subscribe().wait_for(|finished| *finished).await.is_ok());
 }
+
+/// A machine that says when it has nothing to do, and reports its end.
+struct Told {
+    idle: Option<std::sync::mpsc::Sender<()>>,
+    reports: VecDeque<()>,
+    closed: bool,
+}
+
+impl Told {
+    fn close(&mut self) {
+        self.closed = true;
+        self.reports.push_back(());
+    }
+}
+
+impl Endpoint for Told {
+    type Job = ();
+    type Done = ();
+    type Report = ();
+
+    fn handle_done(&mut self, (): (), _: Instant) {}
+    fn handle_message(&mut self, _: Bytes, _: Instant) {}
+    fn handle_forbidden(&mut self, _: Forbidden, _: Instant) {}
+    fn handle_life(&mut self, _: Instant) {}
+    fn handle_socket_lost(&mut self, _: Option<u16>, _: Instant) {}
+    fn handle_timeout(&mut self, _: Instant) {}
+    fn abort(&mut self, _: Cause) {
+        self.close();
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+    fn poll_output(&mut self) -> Option<Output<(), ()>> {
+        let report = self.reports.pop_front();
+        if report.is_none()
+            && let Some(idle) = self.idle.take()
+        {
+            idle.send(()).unwrap();
+        }
+        report.map(Output::Report)
+    }
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+    fn take_refused(&mut self) -> u64 {
+        0
+    }
+}
+
+/// Counts what it is told.
+struct Listener(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Host<Told> for Listener {
+    fn start(&mut self, (): ()) -> JobFuture<Told> {
+        boxed(std::future::pending())
+    }
+    fn report(&mut self, (): ()) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+    fn stopped(&mut self, _: &Cause) {}
+}
+
+/// A machine that another thread closes just when the driver has taken all that it had to tell: its end is told too.
+#[test]
+fn end_that_comes_right_after_the_last_output_is_told() {
+    let (idle, is_idle) = std::sync::mpsc::channel();
+    let shared = Arc::new(Shared::new(Told { idle: Some(idle), reports: VecDeque::new(), closed: false }));
+    let told = Arc::default();
+    let (finished, _) = watch::channel(false);
+    // The driver cannot come past what it says of unsent bytes until the machine is closed.
+    let unsent = shared.unsent.lock().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let driver = runtime.spawn(drive(shared.clone(), Listener(Arc::clone(&told)), finished));
+    is_idle.recv().unwrap();
+    shared.with(|machine, _| machine.close());
+    drop(unsent);
+    runtime.block_on(driver).unwrap();
+    assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), 1, "the end was told");
+}

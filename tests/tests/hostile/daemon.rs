@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sideband::ServerEvent;
+use sideband::{ServerEvent, SessionState};
 use sideband_env::Timeline;
 use sideband_protocol::{
     SessionId,
@@ -10,7 +10,7 @@ use sideband_protocol::{
     wire::{Reason, Signal},
 };
 use sideband_tests::script::{
-    hostile::{Attack, DaemonFate, DaemonStage, accepts, cause_name, frames},
+    hostile::{Attack, DaemonFate, DaemonStage, accepts, cause_name, frames, reuse},
     session, soon,
 };
 
@@ -126,6 +126,41 @@ fn daemon_that_is_sent_low_order_keys() {
             scene.suffer(|_| vec![init.clone().into()], Side::Client, &mut *crate::victims::entropy(1)).await;
             assert_eq!(session_end(&mut victim, scene.session).await, "handshake_failed");
             assert_eq!(victim.signal(&mut scene).await, (Signal::Close, Reason::Error));
+            victim.serves_others(&mut scene).await;
+            victim.closes().await;
+        }))
+    });
+}
+
+/// DMN-06: who kept the session that is over reaches nobody, though another client has its id now, and disturbs nobody.
+#[test]
+fn daemon_whose_relay_uses_an_id_again() {
+    each(reuse::endings(), |ending| {
+        Some((ending.name.to_owned(), async move {
+            let (mut victim, mut scene) = DaemonVictim::new(6).await;
+            victim.bring(&mut scene, DaemonStage::Active).await;
+            let id = scene.session;
+            let of_id = |victim: &DaemonVictim| victim.server.connections().into_iter().find(|c| c.session() == id);
+            let old = of_id(&victim).unwrap();
+            let mut entropy = crate::victims::entropy(66);
+            scene.suffer(|aim| ending.throws(aim), Side::Client, &mut *entropy).await;
+            session_end(&mut victim, id).await;
+            if ending.signals {
+                assert_eq!(victim.signal(&mut scene).await.0, Signal::Close);
+            }
+            scene.begin(id, &mut *entropy);
+            victim.bring(&mut scene, DaemonStage::Active).await;
+            let new = of_id(&victim).unwrap();
+            assert_ne!(*old, *new);
+            assert_eq!((old.state(), new.state()), (None, Some(SessionState::Active)));
+            assert!(old.emit("for.the.old", 1).await.is_err());
+            assert!(old.send("app/old", "raw").await.is_err());
+            let call = soon("the call's end", old.call::<_, ()>("whoami", ()));
+            assert_eq!(call.await.unwrap_err().code(), Some("not_connected"));
+            old.close();
+            moment().await;
+            victim.finish(&mut scene, DaemonStage::Active).await;
+            assert_eq!(new.state(), Some(SessionState::Active));
             victim.serves_others(&mut scene).await;
             victim.closes().await;
         }))

@@ -436,8 +436,8 @@ witnesses! {
         .await;
     }
 
-    /// After the end the keys are gone: nothing is sealed or opened with them any more.
-    async fn cry_09_ended_session_has_no_keys(quirks) breaks_with [GoesOnAfterForgery] {
+    /// After the end the keys are gone, and nothing is sealed or opened with them any more.
+    async fn cry_09_ended_session_has_no_keys(quirks) breaks_with [GoesOnAfterForgery, KeepsKeysOfEndedSession] {
         both(quirks, async |setup| {
             let mut meeting = setup.active().await;
             let peer = meeting.peer();
@@ -450,9 +450,11 @@ witnesses! {
                 Endpoint::Client(client, _) => {
                     let reason = client.closed().await;
                     assert!(matches!(reason, CloseReason::Fatal(Cause::DecryptFailed)), "client: {reason:?}");
+                    assert!(!client.holds_secrets(), "client: the keys are still there");
                 }
                 Endpoint::Daemon(server, _) => {
                     assert!(server.connections().is_empty(), "daemon: the session is still there");
+                    assert!(!server.holds_session_keys(), "daemon: the session's keys are still there");
                     meeting.link.say(FrameBody::Ping).await;
                     let silence = meeting.link.socket.frame_within(Duration::from_secs(30)).await;
                     assert_eq!(silence, None, "daemon: a session that is over answered");

@@ -1,5 +1,6 @@
 //! The SDK's shells in the scripted world: what users' code may do to them, what they leave behind, and what they tell.
 
+mod afterwards;
 mod cancel;
 mod errors;
 mod handlers;

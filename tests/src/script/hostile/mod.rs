@@ -8,12 +8,14 @@
 //! | [`frames::attacks`] | client, daemon | on an open socket, in every stage |
 //! | [`accepts::accepts`] | client | instead of the Accept |
 //! | [`accepts::inits`] | daemon | as a HandshakeInit |
+//! | [`reuse::endings`] | daemon | before another session under the same id |
 //! | [`answers::upgrades`] | client, daemon | instead of the upgrade's answer |
 //! | [`answers::grants`], [`answers::renewals`] | client, daemon | instead of the API's answer |
 
 pub mod accepts;
 pub mod answers;
 pub mod frames;
+pub mod reuse;
 
 use std::time::Duration;
 

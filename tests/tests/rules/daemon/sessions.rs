@@ -147,6 +147,26 @@ witnesses! {
         assert_eq!(server.connections().len(), 1);
     }
 
+    async fn dmn_06_a_session_that_is_over_reaches_no_later_one_under_its_id(quirks)
+        breaks_with [TakesOldSessionForNew]
+    {
+        let (mut world, env) = World::new(407);
+        let (server, mut events, mut link) = online(&mut world, &env, quirks).await;
+        let id = world.meet(&mut link).await;
+        let old = connection(&server, id).await;
+        link.socket.control(ControlCode::SessionEnded, Some(id)).await;
+        closed(&mut events, id).await;
+        world.exchange(&mut link, id).await;
+        link.introduce_on(id).await;
+        until(&mut events, |event| matches!(event, ServerEvent::Opened(opened) if *opened == id)).await;
+        old.close();
+        assert_eq!(link.socket.frame_within(Duration::from_secs(5)).await, None, "it closed the other one");
+        assert!(old.emit("late", 1).await.is_err());
+        assert!(old.call::<_, ()>("late", ()).await.is_err());
+        assert_eq!(old.state(), None);
+        link.is_alive_on(id).await;
+    }
+
     async fn dmn_07_more_than_1024_waiting_frames_end_that_session_alone(quirks)
         breaks_with [WaitsForConsumerWithoutBound, SlowConsumerEndsAll]
     {
