@@ -313,7 +313,9 @@ mod tests {
                 }
                 let env = flag.get_env().and_then(|env| env.to_str()).unwrap_or_default();
                 assert!(env.starts_with("SIDEBAND_SIM_"), "{} --{id}: {env:?}", command.get_name());
-                if ["token", "key", "code"].iter().any(|word| id.contains(word)) && !["code_ttl", "tls_key"].contains(&id) {
+                if ["token", "key", "code"].iter().any(|word| id.contains(word))
+                    && !["code_ttl", "tls_key"].contains(&id)
+                {
                     assert!(flag.is_hide_env_values_set(), "{} --{id} shows its value", command.get_name());
                 }
             }

@@ -204,14 +204,15 @@ impl Cause {
         use Verdict::{Fatal, Retry, RetryOnce};
         match self {
             Self::Api { status, .. } => match (*status, mode) {
-                (409, ClientMode::Account) | (429 | 500..=599, _) => Retry,
+                // ◇ A success that is none says as little as a 200 that cannot be read.
+                (409, ClientMode::Account) | (100..=299 | 429 | 500..=599, _) => Retry,
                 (409, ClientMode::QuickConnect) | (_, _) => Fatal,
             },
             Self::ApiUnreadable(_) | Self::ApiUnreachable(_) | Self::ApiTimeout | Self::TokenSource(_) => Retry,
             Self::Upgrade { status, .. } => match *status {
                 401 => RetryOnce,
                 // ◇ Whatever answers an upgrade with success is no relay, but something that is in the way for now.
-                200..=299 | 409 | 429 | 500..=599 => Retry,
+                100..=299 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::RelayUnreachable(_) | Self::DialTimeout | Self::SocketLost { .. } | Self::Silent => Retry,
@@ -263,11 +264,11 @@ impl Cause {
         use Verdict::{Fatal, Retry};
         match self {
             Self::Api { status, .. } => match *status {
-                409 | 429 | 500..=599 => Retry,
+                100..=299 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::Upgrade { status, .. } => match *status {
-                200..=299 | 401 | 409 | 429 | 500..=599 => Retry,
+                100..=299 | 401 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::ApiUnreadable(_)

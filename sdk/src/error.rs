@@ -193,7 +193,7 @@ impl Error {
 fn cause_kind(cause: &Cause) -> ErrorKind {
     match cause {
         Cause::Api { status, .. } | Cause::Upgrade { status, .. } => match status {
-            429 | 500..=599 => ErrorKind::Network,
+            100..=299 | 429 | 500..=599 => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },
         Cause::Control(_) => ErrorKind::Refused,

@@ -359,7 +359,7 @@ impl Client {
             Cause::ApiTimeout
                 | Cause::ApiUnreadable(_)
                 | Cause::ApiUnreachable(_)
-                | Cause::Api { status: 500..=599, .. }
+                | Cause::Api { status: 100..=299 | 500..=599, .. }
         );
         cause
     }
