@@ -60,7 +60,8 @@
 //!
 //! There is one [`Error`]. [`kind`](Error::kind) says who is at fault, [`is_retryable`](Error::is_retryable) whether the same may succeed later,
 //! [`code`](Error::code), [`status`](Error::status) and [`control_code`](Error::control_code) what the protocol calls it. Its text says what was
-//! being done, with what, and what to do, and never holds a secret. A handler fails with a [`HandlerError`] or, by `?`, with any error.
+//! being done, with what, and what to do, and never holds a secret. A handler fails with a [`HandlerError`] or, by `?`, with any error,
+//! boxed or not, or with a text.
 //!
 //! # Typed services
 //!

@@ -448,7 +448,35 @@ impl Context {
 
 /// How a handler fails: E with a code of the application's own, 2000 or larger; a smaller one goes out as 2000 (RPC-02).
 ///
-/// Every error type becomes one by `?`, with code 2000 and its message.
+/// By `?` an error becomes one, with code 2000 and its message, and so does whatever else becomes a `Box<dyn Error + Send + Sync>`: such a
+/// box itself, a `String`, a `&str`, an `anyhow::Error`.
+///
+/// ```
+/// use sideband::{Context, HandlerError};
+///
+/// async fn read(path: String, _: Context) -> Result<String, HandlerError> {
+///     if path.is_empty() {
+///         Err("the path is empty")?;
+///     }
+///     Ok(std::fs::read_to_string(path)?)
+/// }
+///
+/// // A handler may fail with any such type as well.
+/// async fn boxed(_: (), _: Context) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+///     Ok("17".parse()?)
+/// }
+///
+/// # fn both(peer: &sideband::Peer) -> Result<(), sideband::Error> {
+/// peer.handle("read", read)?;
+/// peer.handle("boxed", boxed)?;
+/// # Ok(()) }
+/// # fn text() -> Result<(), HandlerError> { Err(format!("no. {}", 1))? }
+/// # fn rethrown() -> Result<(), HandlerError> { let fails: Result<(), Box<dyn std::error::Error + Send + Sync>> = Err("no".into()); Ok(fails?) }
+/// # assert_eq!(text().unwrap_err(), HandlerError::new(2_000, "no. 1"));
+/// # assert_eq!(rethrown().unwrap_err(), HandlerError::new(2_000, "no"));
+/// ```
+///
+/// An error that cannot be sent to another thread, or borrows, needs words of its own: `.map_err(|error| error.to_string())?`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HandlerError {
     code: i64,
@@ -475,9 +503,9 @@ impl HandlerError {
     }
 }
 
-impl<E: std::error::Error> From<E> for HandlerError {
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self::new(rpc::code::APPLICATION, error.to_string())
+        Self::new(rpc::code::APPLICATION, error.into().to_string())
     }
 }
 
