@@ -78,7 +78,7 @@ pub(crate) fn cause(cause: &Cause, who: Who) -> Failure {
             .hint("check that the relay runs, or say where it is with --relay-url"),
         Cause::ApiUnreadable(_) => Failure::failed(say()).details(code_of("api_unreadable")).hint(NO_API),
         Cause::RelayUrl(_) => Failure::misuse(say()).hint("correct --relay-url"),
-        Cause::IdentityStore(_) | Cause::TokenSource(_) => Failure::misuse(say()),
+        Cause::IdentityStore(_) | Cause::TokenSource(_) | Cause::UnusableToken(_) => Failure::misuse(say()),
         // Each error of an API has a code (API-06): something else answers there.
         Cause::Api { status, code, .. } if code.is_empty() => {
             Failure::failed(say()).details(Details { status: Some(*status), ..code_of("api_unreadable") }).hint(NO_API)

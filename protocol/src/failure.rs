@@ -14,6 +14,9 @@ pub enum Cause {
     /// The caller's token source gave no token.
     #[error("the token source failed: {0}")]
     TokenSource(String),
+    /// The caller's token source gave what no API takes as a token.
+    #[error("the access token is not usable: {0}")]
+    UnusableToken(&'static str),
     /// The API answered with an error.
     #[error("the API answered {status}{}: {message}", code_text(.code))]
     Api {
@@ -173,6 +176,7 @@ impl Cause {
         match self {
             Self::Api { retry_after, .. } | Self::Upgrade { retry_after, .. } => *retry_after,
             Self::TokenSource(_)
+            | Self::UnusableToken(_)
             | Self::ApiUnreadable(_)
             | Self::ApiUnreachable(_)
             | Self::ApiTimeout
@@ -216,7 +220,7 @@ impl Cause {
                 _ => Fatal,
             },
             Self::RelayUnreachable(_) | Self::DialTimeout | Self::SocketLost { .. } | Self::Silent => Retry,
-            Self::RelayUrl(_) => Fatal,
+            Self::RelayUrl(_) | Self::UnusableToken(_) => Fatal,
             Self::Control(Ok(code)) => match code {
                 ControlCode::Unauthorized
                 | ControlCode::Forbidden
@@ -292,7 +296,7 @@ impl Cause {
             | Self::PeerClosed { .. }
             | Self::Overflow(_)
             | Self::HandlerFailed(_) => Retry,
-            Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) => Fatal,
+            Self::UnusableToken(_) | Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) => Fatal,
         }
     }
 }

@@ -32,6 +32,16 @@ impl ApiUrl {
     }
 }
 
+const STRANGE: &str = "it has characters that no credential has: a space, a line break or what is not ASCII";
+
+/// What no API can take as a bearer's credential.
+pub(crate) fn check_credential(credential: &str) -> Result<(), &'static str> {
+    if credential.is_empty() {
+        return Err("it is empty");
+    }
+    if credential.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err(STRANGE) }
+}
+
 /// How to call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Credential<'a> {
@@ -50,8 +60,8 @@ pub(crate) async fn call<R: Request>(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(bearer) = credential.bearer {
-        let mut value = HeaderValue::from_str(&format!("Bearer {bearer}"))
-            .map_err(|_| Cause::TokenSource("the credential is not plain text".to_owned()))?;
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {bearer}")).map_err(|_| Cause::UnusableToken(STRANGE))?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }

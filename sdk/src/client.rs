@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 use self::host::{ClientHost, Source};
 use crate::{
     Error,
-    api::ApiUrl,
+    api::{ApiUrl, check_credential},
     driver::{Shared, boxed, drive},
     error::argument,
     hub::{Handler, Handlers, Hub, MethodInfo},
@@ -371,7 +371,8 @@ macro_rules! common_options {
 }
 
 impl Account {
-    /// A client for one daemon; `tokens` is asked for the user's access token on each attempt (CLI-01).
+    /// A client for one daemon; `tokens` is asked for the user's access token on each attempt (CLI-01). Its failure is retried; a token
+    /// that cannot be one, empty or with a line break, is a mistake and closes the client.
     ///
     /// # Errors
     /// A bad API URL, or an empty daemon id.
@@ -391,9 +392,10 @@ impl Account {
     /// As [`new`](Self::new), with a token that does not change.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and a token that is empty or has a space, a line break or what is not ASCII.
     pub fn with_token(api_url: &str, daemon_id: impl Into<String>, token: impl Into<String>) -> Result<Self, Error> {
         let token = Zeroizing::new(token.into());
+        check_credential(&token).map_err(|reason| argument("the access token", reason))?;
         Self::new(api_url, daemon_id, move || {
             let token = token.to_string();
             async move { Ok(token) }

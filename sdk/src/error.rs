@@ -197,9 +197,11 @@ fn cause_kind(cause: &Cause) -> ErrorKind {
             _ => ErrorKind::Refused,
         },
         Cause::Control(_) => ErrorKind::Refused,
-        Cause::TokenSource(_) | Cause::RelayUrl(_) | Cause::IdentityStore(_) | Cause::HandlerFailed(_) => {
-            ErrorKind::Misuse
-        }
+        Cause::TokenSource(_)
+        | Cause::UnusableToken(_)
+        | Cause::RelayUrl(_)
+        | Cause::IdentityStore(_)
+        | Cause::HandlerFailed(_) => ErrorKind::Misuse,
         Cause::ApiUnreadable(_)
         | Cause::ApiUnreachable(_)
         | Cause::ApiTimeout

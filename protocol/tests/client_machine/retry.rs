@@ -95,6 +95,15 @@ fn cli_05_token_source_and_api_faults_are_retried() {
     }
 }
 
+/// A token that cannot be one does not become one by waiting.
+#[test]
+fn cli_05_unusable_token_is_fatal() {
+    let cause = Cause::UnusableToken("it is empty");
+    let mut world = World::fresh_at(Stage::Token, account());
+    world.fail_job(cause.clone());
+    assert_eq!(outcome(&world.bench.take()), expected(Fatal, &cause));
+}
+
 #[test]
 fn cli_05_upgrade_status() {
     let table = [

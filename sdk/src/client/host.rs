@@ -24,7 +24,7 @@ use crate::{
     api::{self, ApiUrl, Credential},
     driver::{Host, JobFuture, boxed},
     error::whole,
-    hub::Hub,
+    hub::{Hub, lock},
     identity::IdentityStore,
     peer::Peer,
     socket,
@@ -90,7 +90,12 @@ impl Host<Machine> for ClientHost {
                 let tokens = tokens.clone();
                 boxed(async move {
                     let result = guarded(async { tokens().await }).await.map_err(Cause::TokenSource);
-                    (Done::Token(result.map(|token| *crate::hub::lock(&slot) = Zeroizing::new(token))), None)
+                    let result = result.map(Zeroizing::new).and_then(|token| {
+                        api::check_credential(&token).map_err(Cause::UnusableToken)?;
+                        *lock(&slot) = token;
+                        Ok(())
+                    });
+                    (Done::Token(result), None)
                 })
             }
             Job::CreateSession => {
@@ -98,7 +103,7 @@ impl Host<Machine> for ClientHost {
                 let request = CreateSession { daemon_id: daemon_id.clone() };
                 let token = self.token.take();
                 boxed(async move {
-                    let token = token.map(|slot| crate::hub::lock(&slot).clone()).unwrap_or_default();
+                    let token = token.map(|slot| lock(&slot).clone()).unwrap_or_default();
                     let credential = Credential { bearer: Some(&token), resume: false };
                     let result = api::call(&env, &api, &request, credential).await;
                     let grant = |session: sideband_protocol::api::Session| SessionGrant {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     Error, HandlerError,
-    api::ApiUrl,
+    api::{ApiUrl, check_credential},
     client::default_env,
     driver::{Shared, drive},
     error::argument,
@@ -81,9 +81,7 @@ impl Daemon {
     /// A bad URL, or a key that cannot be one.
     pub fn new(api_url: &str, relay_url: &str, api_key: impl Into<String>) -> Result<Self, Error> {
         let api_key = Zeroizing::new(api_key.into());
-        if api_key.is_empty() || !api_key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(argument("the API key", "it is empty or has characters that no key has"));
-        }
+        check_credential(&api_key).map_err(|reason| argument("the API key", reason))?;
         socket::relay_url(relay_url).map_err(|reason| argument("the relay URL", reason))?;
         Ok(Self {
             api: ApiUrl::parse(api_url)?,

@@ -104,6 +104,13 @@ fn arguments_that_cannot_be_are_refused_at_once() {
     for key in ["", "two words", "sbnd_dak_\n"] {
         assert!(wrong(Daemon::new(API_URL, RELAY_URL, key)).contains("the API key"), "{key:?}");
     }
+    for (token, words) in
+        [("", "it is empty"), ("a s3cret", "a space"), ("s3cret\n", "a line break"), ("s3crét", "ASCII")]
+    {
+        let text = wrong(Account::with_token(API_URL, DAEMON, token));
+        assert!(text.contains("the access token is not usable: ") && text.contains(words), "{token:?}: {text}");
+        assert!(!text.contains("s3cr"), "a token is a secret: {text}");
+    }
 }
 
 const NONE: Duration = Duration::ZERO;

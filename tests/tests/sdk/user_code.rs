@@ -1,8 +1,11 @@
 //! Users' code that fails or panics: it ends what it was asked for, and nothing else.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use sideband::{
@@ -10,7 +13,7 @@ use sideband::{
     env::BoxFuture,
     identity::{IdentityStore, StoreError},
 };
-use sideband_tests::script::{API_URL, DAEMON, World};
+use sideband_tests::script::{API_URL, DAEMON, World, soon};
 
 use crate::support::account;
 
@@ -47,6 +50,21 @@ async fn cli_08_a_token_source_s_error_is_told_with_its_causes() {
     let error = client.when_ready().await.unwrap_err();
     assert_eq!(error.cause(), Some(&Cause::TokenSource("cannot refresh: the disk is full".to_owned())));
     assert_eq!(error.kind(), ErrorKind::Misuse);
+}
+
+/// A token that cannot be one is a mistake: it is told at once, without the token, and nothing is asked of anybody.
+#[tokio::test(start_paused = true)]
+async fn cli_05_an_unusable_token_of_a_source_closes_the_client() {
+    for token in ["", "two words", "s3cret\n", "s3crét"] {
+        let (mut world, env) = World::new(1);
+        let tokens = move || async move { Ok(token.to_owned()) };
+        let client = Account::new(API_URL, DAEMON, tokens).unwrap().env(env).connect().unwrap();
+        let error = soon("the end", client.when_ready()).await.unwrap_err();
+        assert!(matches!(error.cause(), Some(Cause::UnusableToken(_))), "{token:?}: {error:?}");
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Misuse, false), "{token:?}");
+        assert!(!format!("{error} {error:?}").contains("s3cr"), "{error:?}");
+        assert!(world.api_within(Duration::from_secs(3_600)).await.is_none(), "{token:?}");
+    }
 }
 
 struct Panics;

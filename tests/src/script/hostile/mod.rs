@@ -269,6 +269,7 @@ pub fn cause_name(cause: &Cause) -> String {
         Cause::Upgrade { status, .. } => format!("upgrade_{status}"),
         other => match other {
             Cause::TokenSource(_) => "token_source",
+            Cause::UnusableToken(_) => "unusable_token",
             Cause::ApiUnreadable(_) => "api_unreadable",
             Cause::ApiUnreachable(_) => "api_unreachable",
             Cause::ApiTimeout => "api_timeout",
