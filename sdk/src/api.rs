@@ -6,7 +6,7 @@ use sideband_protocol::{
     api::{AnswerError, ApiError, MAX_ANSWER, RESUME_HEADER, Request, decode_answer},
     failure::Cause,
 };
-use url::Url;
+use url::{Position, Url};
 
 use crate::{Error, error::argument};
 
@@ -19,6 +19,10 @@ impl ApiUrl {
         let mut url = Url::parse(text).map_err(|e| argument("the API URL", e))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(argument("the API URL", format!("`{}:` is not http or https with a host", url.scheme())));
+        }
+        check_plain(&url).map_err(|reason| argument("the API URL", reason))?;
+        if url.query().is_some() {
+            return Err(argument("the API URL", format!("{} has a query, which no call would carry", shown(&url))));
         }
         // Paths are appended to it.
         if !url.path().ends_with('/') {
@@ -40,6 +44,22 @@ pub(crate) fn check_credential(credential: &str) -> Result<(), &'static str> {
         return Err("it is empty");
     }
     if credential.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err(STRANGE) }
+}
+
+/// What of a URL can be shown: a user, password, query or fragment may be a secret.
+fn shown(url: &Url) -> String {
+    format!("`{}{}`", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath])
+}
+
+/// Parts that a URL may have and that nothing would be done with.
+pub(crate) fn check_plain(url: &Url) -> Result<(), String> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("{} has a user or a password before its host, which nothing asks for", shown(url)));
+    }
+    if url.fragment().is_some() {
+        return Err(format!("{} has a fragment (`#…`), which no server sees", shown(url)));
+    }
+    Ok(())
 }
 
 /// How to call.

@@ -37,7 +37,7 @@ use crate::{
     Error,
     api::{ApiUrl, check_credential},
     driver::{Shared, boxed, drive},
-    error::argument,
+    error::{argument, check_runtime},
     hub::{Handler, Handlers, Hub, MethodInfo},
     identity::{IdentityStore, MemoryStore},
     options::{check_endpoint, handler_options},
@@ -172,6 +172,7 @@ impl Common {
 
     fn connect(self, source: Source) -> Result<Client, Error> {
         self.check()?;
+        check_runtime()?;
         let env = match self.env {
             Some(env) => env,
             None => default_env()?,
@@ -238,9 +239,9 @@ macro_rules! common_options {
         /// Dials this relay instead of the one that the API names.
         ///
         /// # Errors
-        /// Not a `ws` or `wss` URL with a host.
+        /// Not a `ws` or `wss` URL with a host, or one with a user, a password or a fragment.
         pub fn relay_url(mut self, url: &str) -> Result<Self, Error> {
-            socket::relay_url(url).map_err(|reason| argument("the relay URL", reason))?;
+            socket::check_relay_url(url)?;
             self.common.relay = Some(url.to_owned());
             Ok(self)
         }
@@ -375,7 +376,7 @@ impl Account {
     /// that cannot be one, empty or with a line break, is a mistake and closes the client.
     ///
     /// # Errors
-    /// A bad API URL, or an empty daemon id.
+    /// A bad API URL, such as one with a password or a query, or an empty daemon id.
     pub fn new<F, Fut>(api_url: &str, daemon_id: impl Into<String>, tokens: F) -> Result<Self, Error>
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -407,7 +408,7 @@ impl Account {
     /// Starts connecting, in a task of its own, and goes on until the client is closed or dropped.
     ///
     /// # Errors
-    /// A policy or limit that cannot work. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    /// A policy or limit that cannot work. No Tokio runtime here. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
     pub fn connect(self) -> Result<Client, Error> {
         self.common.connect(Source::Account { daemon_id: self.daemon_id, tokens: self.tokens })
     }
@@ -429,7 +430,7 @@ impl QuickConnect {
     /// Redeems the code and connects, in a task of its own. A connection that is lost later closes the client (CLI-02).
     ///
     /// # Errors
-    /// A policy or limit that cannot work. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    /// A policy or limit that cannot work. No Tokio runtime here. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
     pub fn connect(self) -> Result<Client, Error> {
         self.common.connect(Source::Code(self.code))
     }

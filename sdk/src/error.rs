@@ -41,6 +41,9 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// There is no Tokio runtime here to run a task on; nothing was done.
+    #[error("there is no Tokio runtime here: do this in an async function that one runs, or within `Runtime::enter`")]
+    NoRuntime,
     /// The world could not be set up (TLS roots).
     #[error("cannot set up the network: {0}")]
     Setup(String),
@@ -75,7 +78,7 @@ impl Error {
     /// Who is at fault.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Argument { .. } | Self::Setup(_) | Self::Encode { .. } => ErrorKind::Misuse,
+            Self::Argument { .. } | Self::NoRuntime | Self::Setup(_) | Self::Encode { .. } => ErrorKind::Misuse,
             Self::Decode { .. } => ErrorKind::Peer,
             Self::Call(error) => match error {
                 CallError::PeerClosed | CallError::Cancelled => ErrorKind::Closed,
@@ -108,9 +111,12 @@ impl Error {
             }
             // What it drove is over; a user's calls meet it besides who waits for its end.
             Self::Failed(Cause::Stopped(_)) => Some("peer_closed"),
-            Self::Argument { .. } | Self::Setup(_) | Self::Encode { .. } | Self::Decode { .. } | Self::Failed(_) => {
-                None
-            }
+            Self::Argument { .. }
+            | Self::NoRuntime
+            | Self::Setup(_)
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Failed(_) => None,
         }
     }
 
@@ -119,9 +125,12 @@ impl Error {
         match self {
             Self::Encode { .. } => "encode",
             Self::Decode { .. } => "decode",
-            Self::Call(_) | Self::Argument { .. } | Self::Setup(_) | Self::Closed(_) | Self::Failed(_) => {
-                self.code().unwrap_or("failed")
-            }
+            Self::Call(_)
+            | Self::Argument { .. }
+            | Self::NoRuntime
+            | Self::Setup(_)
+            | Self::Closed(_)
+            | Self::Failed(_) => self.code().unwrap_or("failed"),
         }
     }
 
@@ -149,6 +158,7 @@ impl Error {
             | Self::Failed(cause) => Some(cause),
             Self::Closed(CloseReason::ByUser)
             | Self::Argument { .. }
+            | Self::NoRuntime
             | Self::Setup(_)
             | Self::Encode { .. }
             | Self::Decode { .. }
@@ -183,6 +193,7 @@ impl Error {
             }
             Self::Closed(CloseReason::CodeUsed(_) | CloseReason::ByUser)
             | Self::Argument { .. }
+            | Self::NoRuntime
             | Self::Setup(_)
             | Self::Encode { .. }
             | Self::Decode { .. } => false,
@@ -234,6 +245,11 @@ pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Whether a task can be run here.
+pub(crate) fn check_runtime() -> Result<(), Error> {
+    tokio::runtime::Handle::try_current().map(drop).map_err(|_| Error::NoRuntime)
 }
 
 pub(crate) fn argument(what: &'static str, reason: impl std::fmt::Display) -> Error {

@@ -11,13 +11,13 @@ use sideband_protocol::{
     peer::{Answer, CallError, CallId},
     quirks::{Quirk, Quirks},
     rpc,
-    sbp::FrameId,
+    sbp::{FrameId, MAX_SUBJECT, Subject},
 };
 use tokio::sync::mpsc;
 
 use crate::{
     Error,
-    error::argument,
+    error::{argument, check_runtime},
     hub::{AppItem, Ended, EventItem, Handler, Hub, MethodInfo, next_call},
     service::Service,
     telemetry::CallCount,
@@ -140,7 +140,7 @@ impl Peer {
     /// only the answer is dropped, and the other side may have acted on it, or still will. Nothing else is lost.
     ///
     /// # Errors
-    /// Params or result that do not fit their type, or a peer error: no answer in time, an error of the other side, no
+    /// An empty method, params or result that do not fit their type, or a peer error: no answer in time, an error of the other side, no
     /// connection, too large for one frame.
     pub async fn call<P: Serialize, R: DeserializeOwned>(&self, method: &str, params: P) -> Result<R, Error> {
         self.call_with(method, params, CallOptions::new()).await
@@ -181,6 +181,7 @@ impl Peer {
     ) -> Result<(R, CallInfo), Error> {
         let count = CallCount::begun();
         let answered = async {
+            check_name(method)?;
             let (json, info) = self.ask(method, params?, options.limits).await?;
             Ok((from_json("the result", json.as_ref())?, info))
         };
@@ -232,8 +233,9 @@ impl Peer {
     /// Sends raw bytes on an `app/…` subject; waits while too much waits for the socket. Dropping the future then sends nothing.
     ///
     /// # Errors
-    /// Another subject, too large for one frame, or no connection.
+    /// Another subject, which is refused at once, too large for one frame, or no connection.
     pub async fn send(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+        check_subject(subject)?;
         self.core.writable().await;
         self.core.send_app(subject, data.into()).map_err(|error| self.hub.failure(error))?;
         Ok(())
@@ -252,6 +254,7 @@ impl Peer {
                 self.0.forget_receipt(self.1);
             }
         }
+        check_subject(subject)?;
         self.core.writable().await;
         let failure = |error| self.hub.failure(error);
         let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into())).map_err(failure)?;
@@ -274,13 +277,14 @@ impl Peer {
     /// Runs a handler for each matching event, one after the other, in the order sent.
     ///
     /// # Errors
-    /// A bad pattern (`invalid_pattern`).
+    /// A bad pattern (`invalid_pattern`), or no Tokio runtime here.
     pub fn on<F, Fut>(&self, pattern: &str, handler: F) -> Result<(), Error>
     where
         F: Fn(Event) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
         use futures_util::FutureExt;
+        check_runtime()?;
         let quirks = self.hub.quirks;
         let mut events = self.subscribe(pattern)?;
         self.hub.spawn(async move {
@@ -373,11 +377,22 @@ pub(crate) fn taken(method: &str) -> Error {
     CallError::MethodTaken(method.to_owned()).into()
 }
 
+fn check_name(method: &str) -> Result<(), Error> {
+    if method.is_empty() { Err(argument("the method", "its name is empty")) } else { Ok(()) }
+}
+
+/// SBP-04: what a raw message may be sent on.
+fn check_subject(subject: &str) -> Result<(), Error> {
+    if let Ok(Subject::App(_)) = Subject::parse(subject) {
+        return Ok(());
+    }
+    let given: String = subject.chars().take(80).flat_map(char::escape_debug).collect();
+    Err(argument("the subject", format!("`{given}` is not `app/…`, at most {MAX_SUBJECT} bytes, without NUL")))
+}
+
 /// RPC-08: the platform's names.
 pub(crate) fn check_method(method: &str, quirks: Quirks) -> Result<(), Error> {
-    if method.is_empty() {
-        return Err(argument("the method", "its name is empty"));
-    }
+    check_name(method)?;
     if method.starts_with("$sideband/") && !quirks.has(Quirk::GivesAwayReservedNames) {
         return Err(argument("the method", format!("`{method}`: names under `$sideband/` are the platform's")));
     }

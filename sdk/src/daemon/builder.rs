@@ -31,7 +31,7 @@ use crate::{
     api::{ApiUrl, check_credential},
     client::default_env,
     driver::{Shared, drive},
-    error::argument,
+    error::{argument, check_runtime},
     hub::{Handler, Handlers, MethodInfo},
     identity::StoreError,
     options::{check_endpoint, handler_options},
@@ -78,11 +78,11 @@ impl Daemon {
     /// A daemon on this control plane and relay, by its API key `sbnd_dak_…`.
     ///
     /// # Errors
-    /// A bad URL, or a key that cannot be one.
+    /// A bad URL, such as one with a password, or a key that cannot be one.
     pub fn new(api_url: &str, relay_url: &str, api_key: impl Into<String>) -> Result<Self, Error> {
         let api_key = Zeroizing::new(api_key.into());
         check_credential(&api_key).map_err(|reason| argument("the API key", reason))?;
-        socket::relay_url(relay_url).map_err(|reason| argument("the relay URL", reason))?;
+        socket::check_relay_url(relay_url)?;
         Ok(Self {
             api: ApiUrl::parse(api_url)?,
             relay: relay_url.to_owned(),
@@ -229,9 +229,10 @@ impl Daemon {
     /// the relay socket stands for the first time; [`Server::when_online`] waits for that.
     ///
     /// # Errors
-    /// A policy, limit or id that cannot work. The world cannot be set up.
+    /// A policy, limit or id that cannot work. No Tokio runtime here. The world cannot be set up.
     pub fn start(self) -> Result<Server, Error> {
         self.check()?;
+        check_runtime()?;
         let env = match self.env {
             Some(env) => env,
             None => default_env()?,

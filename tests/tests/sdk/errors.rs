@@ -91,6 +91,30 @@ fn arguments_that_cannot_be_are_refused_at_once() {
         assert!(text.contains("the API URL") && text.contains(words), "{api:?}: {text}");
     }
     assert!(account(API_URL, "").contains("the daemon id"));
+    for (api, words) in [
+        ("http://us3r@api.test/", "`http://api.test/` has a user or a password"),
+        ("http://us3r:s3cret@api.test/v1", "`http://api.test/v1` has a user or a password"),
+        ("http://:s3cret@api.test", "has a user or a password"),
+        ("http://api.test/?key=s3cret", "`http://api.test/` has a query"),
+        ("http://api.test/#s3cret", "`http://api.test/` has a fragment"),
+    ] {
+        let daemon = Daemon::new(api, RELAY_URL, "sbnd_dak_x");
+        for text in [account(api, DAEMON), wrong(QuickConnect::new(api, "abcd-efgh-ijkl")), wrong(daemon)] {
+            assert!(text.contains("the API URL is not usable: ") && text.contains(words), "{api:?}: {text}");
+            assert!(!text.contains("s3cr") && !text.contains("us3r"), "{text}");
+        }
+    }
+    for (relay, words) in [
+        ("ws://us3r:s3cret@relay.test/x", "`ws://relay.test/x` has a user or a password"),
+        ("ws://relay.test/#s3cret", "`ws://relay.test/` has a fragment"),
+    ] {
+        let client = Account::with_token(API_URL, DAEMON, "t").unwrap();
+        for text in [wrong(Daemon::new(API_URL, relay, "sbnd_dak_x")), wrong(client.relay_url(relay))] {
+            assert!(text.contains("the relay URL is not usable: ") && text.contains(words), "{relay:?}: {text}");
+            assert!(!text.contains("s3cr") && !text.contains("us3r"), "{text}");
+        }
+    }
+    assert!(Daemon::new(API_URL, "ws://relay.test/?region=eu", "sbnd_dak_x").is_ok(), "the relay is asked with it");
     for code in ["", "abcd", "abcd-efgh-ijk1", "ABCD-EFGH-IJKL-", "https://x/#qc=", "abcd-efgh-ijkl-mnop"] {
         let text = wrong(QuickConnect::new(API_URL, code));
         assert!(text.contains("the Quick Connect code"), "{code:?}: {text}");
@@ -288,4 +312,32 @@ async fn evt_01_rpc_07_names_are_refused_with_their_code() {
     assert!(matches!(&taken, Error::Call(CallError::MethodTaken(method)) if method == "m"), "{taken:?}");
     assert!(client.handle("$sideband/x", answer).unwrap_err().to_string().contains("platform"));
     assert!(client.handle("", answer).unwrap_err().to_string().contains("empty"));
+    assert_eq!(wrong(client.call::<_, ()>("", ()).await), "the method is not usable: its name is empty");
+}
+
+/// SBP-04: a subject is refused where it is given, whatever state the client is in, and is named.
+#[tokio::test(start_paused = true)]
+async fn sbp_04_subjects_are_refused_at_the_call() {
+    let (mut world, env) = World::new(1);
+    let client = connect(&env);
+    let mut held = None;
+    for active in [false, true] {
+        let long = format!("app/{}", "x".repeat(253));
+        for subject in ["", "rpc", "event", "app", "stream/x", "app/\0", &long] {
+            let given: String = subject.chars().take(80).flat_map(char::escape_debug).collect();
+            for text in [wrong(client.send(subject, "x").await), wrong(client.send_confirmed(subject, "x").await)] {
+                assert!(
+                    text.starts_with("the subject is not usable: ") && text.contains(&format!("`{given}`")),
+                    "{text}"
+                );
+            }
+        }
+        if !active {
+            let mut link = world.join().await;
+            client.when_ready().await.unwrap();
+            link.is_alive().await;
+            held = Some(link);
+        }
+    }
+    held.unwrap().is_alive().await;
 }

@@ -9,13 +9,13 @@ use std::{
 };
 
 use sideband::{
-    Account, Cause, ErrorKind, IdentityKey, RetryMode, RetryPolicy,
+    Account, Cause, Context, Error, ErrorKind, HandlerError, IdentityKey, RetryMode, RetryPolicy,
     env::BoxFuture,
     identity::{IdentityStore, StoreError},
 };
 use sideband_tests::script::{API_URL, DAEMON, World, soon};
 
-use crate::support::account;
+use crate::support::{account, connect, daemon};
 
 fn once() -> RetryPolicy {
     RetryPolicy { mode: RetryMode::Never, ..RetryPolicy::default() }
@@ -65,6 +65,25 @@ async fn cli_05_an_unusable_token_of_a_source_closes_the_client() {
         assert!(!format!("{error} {error:?}").contains("s3cr"), "{error:?}");
         assert!(world.api_within(Duration::from_secs(3_600)).await.is_none(), "{token:?}");
     }
+}
+
+/// Outside a runtime nothing panics: it is said that there is none.
+#[test]
+fn without_a_runtime_there_is_an_error() {
+    let is_told = |error: Error| {
+        assert!(matches!(error, Error::NoRuntime), "{error:?}");
+        assert_eq!((error.kind(), error.code(), error.is_retryable()), (ErrorKind::Misuse, None, false));
+        assert!(error.to_string().contains("no Tokio runtime"), "{error}");
+    };
+    let (_world, env) = World::new(1);
+    is_told(account(&env).connect().unwrap_err());
+    is_told(account(&env).on("a", |_| async {}).unwrap().connect().unwrap_err());
+    is_told(daemon(&env).start().unwrap_err());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(async { connect(&env) });
+    is_told(client.on("a", |_| async {}).unwrap_err());
+    client.handle("m", |(): (), _: Context| async { Ok::<_, HandlerError>(()) }).unwrap();
+    client.subscribe("a").unwrap();
 }
 
 struct Panics;
