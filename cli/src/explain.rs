@@ -44,13 +44,15 @@ pub(crate) fn sdk(error: &Error, who: Who) -> Failure {
     match error {
         Error::Argument { .. } => Failure::misuse(anyhow!("{error}")),
         Error::Setup(_) => Failure::cannot_run(anyhow!("{error}")),
-        Error::Call(CallError::Rpc { code, message, data }) => {
-            let data =
-                data.as_deref().and_then(|data| RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok());
-            let failure = Failure::failed(anyhow!("rpc_error {code}: {message}"));
-            failure.details(Details { rpc_code: Some(*code), data, ..details })
-        }
-        Error::Call(error) => Failure::failed(anyhow!("{}: {error}", error.code())).details(details),
+        Error::Call(call) => match call.error() {
+            CallError::Rpc { code, message, data } => {
+                let data =
+                    data.as_deref().and_then(|data| RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok());
+                let failure = Failure::failed(anyhow!("rpc_error {code}: {message}"));
+                failure.details(Details { rpc_code: Some(*code), data, ..details })
+            }
+            error => Failure::failed(anyhow!("{}: {call}", error.code())).details(details),
+        },
         _ => Failure::failed(anyhow!("{error}")).details(details),
     }
 }

@@ -129,6 +129,9 @@ pub enum Cause {
     /// The shell that drove the endpoint went away before the endpoint had ended, for this reason.
     #[error("the endpoint was stopped: {0}")]
     Stopped(&'static str),
+    /// The shell that drove the endpoint failed in a way that no input explains.
+    #[error("the endpoint was stopped by a bug: {0}")]
+    Bug(&'static str),
 }
 
 fn code_text(code: &str) -> String {
@@ -199,7 +202,8 @@ impl Cause {
             | Self::Overflow(_)
             | Self::Closed
             | Self::HandlerFailed(_)
-            | Self::Stopped(_) => None,
+            | Self::Stopped(_)
+            | Self::Bug(_) => None,
         }
     }
 
@@ -259,7 +263,7 @@ impl Cause {
                 ErrorCode::UnsupportedVersion => Fatal,
                 ErrorCode::ProtocolViolation | ErrorCode::InvalidFrame | ErrorCode::UnsupportedFeature => Retry,
             },
-            Self::Closed | Self::HandlerFailed(_) | Self::Stopped(_) => Fatal,
+            Self::Closed | Self::HandlerFailed(_) | Self::Stopped(_) | Self::Bug(_) => Fatal,
         }
     }
 
@@ -296,7 +300,7 @@ impl Cause {
             | Self::PeerClosed { .. }
             | Self::Overflow(_)
             | Self::HandlerFailed(_) => Retry,
-            Self::UnusableToken(_) | Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) => Fatal,
+            Self::UnusableToken(_) | Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) | Self::Bug(_) => Fatal,
         }
     }
 }

@@ -577,8 +577,11 @@ impl PeerCore for Shared<Machine> {
     fn release(&self, size: usize) {
         self.with(|machine, _| machine.release(size));
     }
-    fn total(&self) -> Option<Duration> {
-        self.look(|machine| machine.rpc_policy().total)
+    fn policy(&self) -> RpcPolicy {
+        self.look(Machine::rpc_policy)
+    }
+    fn why_over(&self) -> Option<Error> {
+        self.look(|machine| machine.close_reason().cloned()).map(Error::Closed)
     }
     fn writable(&self) -> BoxFuture<'_, ()> {
         Box::pin(Shared::writable(self))

@@ -29,10 +29,7 @@ use tokio::{
 
 use tracing::Instrument as _;
 
-use crate::{
-    Error,
-    peer::{Context, Peer},
-};
+use crate::peer::{Context, Peer};
 
 /// The numbers of calls are unique in one process, so that no answer can reach another peer's call.
 static NEXT_CALL: AtomicU64 = AtomicU64::new(0);
@@ -171,6 +168,8 @@ pub(crate) struct Hub {
     over: AtomicBool,
     /// Why nobody drives the peer any more, if that is how it ended.
     stopped: OnceLock<Cause>,
+    /// Why a daemon's session is over, once it is.
+    ended: OnceLock<Cause>,
 }
 
 impl Hub {
@@ -321,13 +320,19 @@ impl Hub {
         self.end();
     }
 
-    /// What a failed call is to its caller: a peer that is gone because nobody drives it says so.
-    pub(crate) fn failure(&self, error: CallError) -> Error {
-        let gone = matches!(error, CallError::PeerClosed | CallError::NotConnected);
-        match self.stopped.get() {
-            Some(cause) if gone => Error::Failed(cause.clone()),
-            Some(_) | None => error.into(),
-        }
+    /// A daemon's session is over, for this reason.
+    pub(crate) fn ended_by(&self, cause: &Cause) {
+        self.ended.get_or_init(|| cause.clone());
+    }
+
+    /// Why nobody drives the peer any more, if that is how it ended.
+    pub(crate) fn stopped_by(&self) -> Option<&Cause> {
+        self.stopped.get()
+    }
+
+    /// Why this session of a daemon is over, once it is.
+    pub(crate) fn ended_because(&self) -> Option<&Cause> {
+        self.ended.get()
     }
 
     /// Something came for this peer.

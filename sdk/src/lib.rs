@@ -90,7 +90,7 @@ mod told;
 
 pub use client::{Account, Client, Lifecycle, LifecycleEvents, QuickConnect, TokenError};
 pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents};
-pub use error::{Error, ErrorKind};
+pub use error::{CallFailure, Error, ErrorKind};
 pub use hub::MethodInfo;
 pub use peer::{CallInfo, CallOptions, Context, Event, HandlerError, Messages, Peer, Subscription};
 pub use sideband_env as env;
@@ -102,6 +102,7 @@ pub use sideband_protocol::{
     daemon::{DaemonRetryPolicy, SessionState},
     endpoint::KeepalivePolicy,
     failure::Cause,
-    peer::SessionLimits,
+    peer::{CallError, SessionLimits},
     policy::InvalidPolicy,
+    wire::{ControlCode, UnknownControlCode},
 };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use sideband_env::{BoxFuture, Timeline};
 use sideband_protocol::{
-    client::CallLimits,
+    client::{CallLimits, RpcPolicy},
     event::{EventName, EventPattern},
     peer::{Answer, CallError, CallId},
     quirks::{Quirk, Quirks},
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Error,
-    error::{argument, check_runtime},
+    error::{CallFailure, Limit, argument, check_runtime},
     hub::{AppItem, Ended, EventItem, Handler, Hub, MethodInfo, next_call},
     service::Service,
     telemetry::CallCount,
@@ -33,8 +33,12 @@ pub(crate) trait PeerCore: Send + Sync {
     fn unsent(&self) -> BTreeSet<FrameId>;
     fn respond(&self, cid: FrameId, answer: Answer);
     fn release(&self, size: usize);
-    /// The policy's total time of a call (RPC-05).
-    fn total(&self) -> Option<Duration>;
+    /// The time limits of calls that give none of their own (RPC-05).
+    fn policy(&self) -> RpcPolicy;
+    /// Why there is no session any more and never will be, if the machine can say.
+    fn why_over(&self) -> Option<Error> {
+        None
+    }
     fn writable(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -110,13 +114,19 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-pub(crate) fn to_json(what: &'static str, value: &impl Serialize) -> Result<Bytes, Error> {
-    let json = serde_json::to_vec(value).map_err(|e| Error::Encode { what, reason: e.to_string() })?;
-    Ok(json.into())
+/// JSON of the params or data of a method or event with this name.
+pub(crate) fn to_json(what: &str, name: &str, value: &impl Serialize) -> Result<Bytes, Error> {
+    let failed = |e: serde_json::Error| Error::Encode { what: whose(what, name), reason: e.to_string() };
+    Ok(serde_json::to_vec(value).map_err(failed)?.into())
 }
 
-fn from_json<T: DeserializeOwned>(what: &'static str, json: Option<&Bytes>) -> Result<T, Error> {
-    decode(json.map(|json| &json[..])).map_err(|reason| Error::Decode { what, reason })
+fn from_json<T: DeserializeOwned>(what: &str, name: &str, json: Option<&Bytes>) -> Result<T, Error> {
+    decode(json.map(|json| &json[..])).map_err(|reason| Error::Decode { what: whose(what, name), reason })
+}
+
+fn whose(what: &str, name: &str) -> String {
+    let name: String = name.chars().take(200).collect();
+    format!("the {what} of `{name}`")
 }
 
 /// Reads JSON and names the member that does not fit. An absent value reads as null, so that `()` and `Option` fit it.
@@ -169,7 +179,7 @@ impl Peer {
         params: P,
         options: CallOptions,
     ) -> Result<(R, CallInfo), Error> {
-        self.call_json(method, to_json("the params", &params), options).await
+        self.call_json(method, to_json("params", method, &params), options).await
     }
 
     /// A call whose params are JSON already, or no JSON.
@@ -183,7 +193,7 @@ impl Peer {
         let answered = async {
             check_name(method)?;
             let (json, info) = self.ask(method, params?, options.limits).await?;
-            Ok((from_json("the result", json.as_ref())?, info))
+            Ok((from_json("result", method, json.as_ref())?, info))
         };
         let answered = answered.await;
         count.ended(&answered);
@@ -191,11 +201,12 @@ impl Peer {
     }
 
     async fn ask(&self, method: &str, params: Bytes, limits: CallLimits) -> Result<(Option<Bytes>, CallInfo), Error> {
-        let limits = self.writable_within(limits).await?;
+        let (asked, since) = (limits, Timeline::start());
+        let failure = |error| self.call_failure(method, error, asked, &since);
+        let limits = self.writable_within(limits).await.map_err(failure)?;
         let call = next_call();
         let end = self.hub.expect(call);
         let mut guard = CancelOnDrop { peer: self, call, armed: true };
-        let failure = |error| self.hub.failure(error);
         self.core.call(call, method, Some(params), limits).map_err(failure)?;
         let Ended { outcome, waited } = end.await.map_err(|_| failure(CallError::PeerClosed))?;
         guard.armed = false;
@@ -204,7 +215,7 @@ impl Peer {
 
     /// Waits until the socket takes more, which counts for the total time (RPC-05): the limits with what is left of it.
     async fn writable_within(&self, mut limits: CallLimits) -> Result<CallLimits, CallError> {
-        let total = limits.total.or(self.core.total()).filter(|_| !self.hub.quirks.has(Quirk::ForgetsTotal));
+        let total = limits.total.or(self.core.policy().total).filter(|_| !self.hub.quirks.has(Quirk::ForgetsTotal));
         let since = Timeline::start();
         match total {
             Some(total) => {
@@ -216,6 +227,32 @@ impl Peer {
         Ok(limits)
     }
 
+    /// What a failed call is to its caller.
+    fn call_failure(&self, method: &str, error: CallError, limits: CallLimits, since: &Timeline) -> Error {
+        let limit = (error == CallError::Timeout).then(|| {
+            let policy = self.core.policy();
+            match limits.total.or(policy.total) {
+                Some(total) if since.elapsed() >= total => Limit::Made(total),
+                Some(_) | None => Limit::Sent(limits.timeout.unwrap_or(policy.timeout)),
+            }
+        });
+        self.failure("the call of", method, error, limit)
+    }
+
+    /// What failed, and why, if it is because the peer is over.
+    fn failure(&self, what: &'static str, name: &str, error: CallError, limit: Option<Limit>) -> Error {
+        let gone = matches!(error, CallError::PeerClosed | CallError::NotConnected);
+        let (error, why) = match self.hub.stopped_by() {
+            Some(cause) if gone => (CallError::PeerClosed, Some(Error::Failed(cause.clone()))),
+            Some(_) | None if gone => {
+                let ended = || self.hub.ended_because().cloned().map(Error::Failed);
+                (error, self.core.why_over().or_else(ended))
+            }
+            Some(_) | None => (error, None),
+        };
+        CallFailure::new(what, name, error).after(limit).because(why).into()
+    }
+
     /// Sends an event to the other side; waits while too much waits for the socket. Dropping the future then sends nothing.
     ///
     /// # Errors
@@ -225,9 +262,10 @@ impl Peer {
             Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(()),
             name => name.map_err(CallError::InvalidPattern)?,
         };
-        let data = to_json("the event's data", &data)?;
+        let data = to_json("data", name.as_str(), &data)?;
         self.core.writable().await;
-        self.core.emit(&name, Some(data)).map_err(|error| self.hub.failure(error))
+        let failure = |error| self.failure("the event", name.as_str(), error, None);
+        self.core.emit(&name, Some(data)).map_err(failure)
     }
 
     /// Sends raw bytes on an `app/…` subject; waits while too much waits for the socket. Dropping the future then sends nothing.
@@ -237,7 +275,8 @@ impl Peer {
     pub async fn send(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         check_subject(subject)?;
         self.core.writable().await;
-        self.core.send_app(subject, data.into()).map_err(|error| self.hub.failure(error))?;
+        let failure = |error| self.failure("the message on", subject, error, None);
+        self.core.send_app(subject, data.into()).map_err(failure)?;
         Ok(())
     }
 
@@ -256,7 +295,7 @@ impl Peer {
         }
         check_subject(subject)?;
         self.core.writable().await;
-        let failure = |error| self.hub.failure(error);
+        let failure = |error| self.failure("the message on", subject, error, None);
         let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into())).map_err(failure)?;
         let _forget = Forget(&self.hub, id);
         receipt.await.unwrap_or(Err(CallError::PeerClosed)).map_err(failure)
@@ -542,7 +581,7 @@ impl Event {
     /// # Errors
     /// The data do not fit the type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        from_json("the event's data", self.data.as_ref())
+        from_json("data", self.name.as_str(), self.data.as_ref())
     }
 
     /// The data's JSON text.

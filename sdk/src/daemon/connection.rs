@@ -1,12 +1,12 @@
 //! One session of a daemon.
 
-use std::{collections::BTreeSet, fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 use sideband_env::BoxFuture;
 use sideband_protocol::{
     SessionId,
-    client::CallLimits,
+    client::{CallLimits, RpcPolicy},
     daemon::{Daemon as Machine, SessionState},
     event::EventName,
     peer::{Answer, CallError, CallId},
@@ -100,8 +100,8 @@ impl PeerCore for SessionCore {
     fn release(&self, size: usize) {
         self.shared.with(|machine, _| machine.release(self.session, size));
     }
-    fn total(&self) -> Option<Duration> {
-        self.shared.look(|machine| machine.rpc_policy().total)
+    fn policy(&self) -> RpcPolicy {
+        self.shared.look(Machine::rpc_policy)
     }
     fn writable(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.writable())

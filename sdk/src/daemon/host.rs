@@ -98,6 +98,7 @@ impl DaemonHost {
     fn closed(&self, session: SessionId, cause: &Cause) {
         let connection = lock(&self.connections).remove(&session);
         if let Some(connection) = connection {
+            connection.peer.hub().ended_by(cause);
             connection.end.send_replace(true);
             if *cause != Cause::Closed {
                 connection.peer.lose_receipts();

@@ -26,7 +26,7 @@ use crate::{
     Error,
     api::{self, ApiUrl, Credential},
     driver::Shared,
-    error::argument,
+    error::{CallFailure, argument},
     hub::lock,
     peer::to_json,
     told::Told,
@@ -146,13 +146,15 @@ impl Server {
     /// A bad name, data that do not become JSON, or too large for one frame.
     pub async fn broadcast<D: Serialize>(&self, name: &str, data: D) -> Result<usize, Error> {
         let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
-        let data = to_json("the event's data", &data)?;
+        let data = to_json("data", name.as_str(), &data)?;
         self.0.shared.writable().await;
         let mut taken = 0;
         for connection in self.connections() {
             match self.0.shared.with(|machine, _| machine.emit(connection.session, &name, Some(data.clone()))) {
                 Ok(()) => taken += 1,
-                Err(error @ CallError::MessageTooLarge { .. }) => return Err(error.into()),
+                Err(error @ CallError::MessageTooLarge { .. }) => {
+                    return Err(CallFailure::new("the event", name.as_str(), error).into());
+                }
                 // It ended just now.
                 Err(_) => {}
             }

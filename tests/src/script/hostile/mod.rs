@@ -292,6 +292,7 @@ pub fn cause_name(cause: &Cause) -> String {
             Cause::Closed => "closed",
             Cause::HandlerFailed(_) => "handler_failed",
             Cause::Stopped(_) => "stopped",
+            Cause::Bug(_) => "bug",
             Cause::Control(_) | Cause::Api { .. } | Cause::Upgrade { .. } => "named above",
         }
         .to_owned(),
