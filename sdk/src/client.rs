@@ -34,14 +34,14 @@ use zeroize::Zeroizing;
 
 use self::host::{ClientHost, Source};
 use crate::{
-    Error,
+    Context, Error,
     api::{ApiUrl, check_credential},
     driver::{Shared, boxed, drive},
     error::{argument, check_runtime},
     hub::{Handler, Handlers, Hub, MethodInfo},
     identity::{IdentityStore, MemoryStore},
     options::{check_endpoint, handler_options},
-    peer::{Context, Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
+    peer::{Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
     service::Service,
     socket,
     telemetry::{self, Role},
@@ -311,6 +311,8 @@ macro_rules! common_options {
 
         /// Runs a handler for each matching event of the daemon, one after the other, in the order sent, in every session from the first
         /// on. [`Peer::on`] and [`Peer::subscribe`] do so from the moment when they are called.
+        ///
+        /// A handler that holds the client keeps it open, as [`Peer::handle`] says.
         ///
         /// # Errors
         /// A bad pattern (`invalid_pattern`).

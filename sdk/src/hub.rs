@@ -29,7 +29,10 @@ use tokio::{
 
 use tracing::Instrument as _;
 
-use crate::peer::{Context, Peer};
+use crate::{
+    context::{Context, Place},
+    peer::Peer,
+};
 
 /// The numbers of calls are unique in one process, so that no answer can reach another peer's call.
 static NEXT_CALL: AtomicU64 = AtomicU64::new(0);
@@ -168,6 +171,8 @@ pub(crate) struct Hub {
     over: AtomicBool,
     /// Why nobody drives the peer any more, if that is how it ended.
     stopped: OnceLock<Cause>,
+    /// The session whose peer this is, at a daemon.
+    pub(crate) place: OnceLock<Place>,
     /// Why a daemon's session is over, once it is.
     ended: OnceLock<Cause>,
 }
@@ -318,6 +323,11 @@ impl Hub {
     pub(crate) fn stop(&self, cause: &Cause) {
         self.stopped.get_or_init(|| cause.clone());
         self.end();
+    }
+
+    /// A new session of a daemon has this peer.
+    pub(crate) fn stands_at(&self, place: Place) {
+        self.place.get_or_init(|| place);
     }
 
     /// A daemon's session is over, for this reason.

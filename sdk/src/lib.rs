@@ -13,7 +13,7 @@
 //!   code that works once. Both give a [`Client`] at once, which connects by itself.
 //! * A **session** is one client's sealed line to one daemon. Both ends of it are a [`Peer`], and both can do the same:
 //!   [call](Peer::call) a method, [answer](Peer::handle) one, [emit](Peer::emit) events, [subscribe](Peer::subscribe) to them, and
-//!   [send](Peer::send) raw messages on `app/…`.
+//!   [send](Peer::send) raw messages on `app/…`. A handler's [`Context`] says who calls and reaches a daemon's other sessions.
 //!
 //! ```no_run
 //! use sideband::{Account, Context, Daemon, HandlerError};
@@ -76,6 +76,7 @@
 
 mod api;
 mod client;
+mod context;
 mod daemon;
 mod driver;
 pub mod error;
@@ -89,10 +90,11 @@ pub mod telemetry;
 mod told;
 
 pub use client::{Account, Client, Lifecycle, LifecycleEvents, QuickConnect, TokenError};
-pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents};
+pub use context::Context;
+pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents, WeakServer};
 pub use error::{CallFailure, Error, ErrorKind};
 pub use hub::MethodInfo;
-pub use peer::{CallInfo, CallOptions, Context, Event, HandlerError, Messages, Peer, Subscription};
+pub use peer::{CallInfo, CallOptions, Event, HandlerError, Messages, Peer, Subscription};
 pub use sideband_env as env;
 pub use sideband_protocol as protocol;
 pub use sideband_protocol::{

@@ -47,6 +47,9 @@ macro_rules! handler_options {
 
         /// Answers a method that the other side calls, in every session from the first on. Each call runs in a task of its own (RPC-06).
         ///
+        /// [`Context`] says who calls and reaches the other sessions. A handler that holds the endpoint itself keeps it open, as
+        /// [`Peer::handle`](crate::Peer::handle) says.
+        ///
         /// # Errors
         /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
         pub fn handle<P, R, E, F, Fut>(self, method: &str, handler: F) -> Result<Self, Error>

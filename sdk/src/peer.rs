@@ -16,7 +16,7 @@ use sideband_protocol::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Error,
+    Context, Error,
     error::{CallFailure, Limit, argument, check_runtime},
     hub::{AppItem, Ended, EventItem, Handler, Hub, MethodInfo, next_call},
     service::Service,
@@ -315,6 +315,8 @@ impl Peer {
 
     /// Runs a handler for each matching event, one after the other, in the order sent.
     ///
+    /// A handler that holds a [`Client`](crate::Client) or [`Server`](crate::Server) keeps it open, as [`handle`](Self::handle) says.
+    ///
     /// # Errors
     /// A bad pattern (`invalid_pattern`), or no Tokio runtime here.
     pub fn on<F, Fut>(&self, pattern: &str, handler: F) -> Result<(), Error>
@@ -347,6 +349,10 @@ impl Peer {
     }
 
     /// Answers a method that the other side calls. Survives reconnects. Each call runs in a task of its own.
+    ///
+    /// A handler that holds the [`Client`](crate::Client) or [`Server`](crate::Server) whose calls it answers keeps it open: it never
+    /// closes by the drop of the other handles. Take [`Context::peer`] and [`Context::server`] instead, or keep a clone of the [`Peer`]
+    /// or a [`WeakServer`](crate::WeakServer), which keep nothing open.
     ///
     /// # Errors
     /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
@@ -441,11 +447,11 @@ pub(crate) fn check_method(method: &str, quirks: Quirks) -> Result<(), Error> {
 /// RPC-08: the platform's methods that tell of all methods.
 pub(crate) fn introspection() -> [(&'static str, Handler); 2] {
     let list = erase(|_: serde::de::IgnoredAny, context: Context| async move {
-        let methods: Vec<_> = context.peer.hub.described().into_keys().collect();
+        let methods: Vec<_> = context.peer().hub.described().into_keys().collect();
         Ok::<_, HandlerError>(serde_json::json!({ "methods": methods }))
     });
     let describe = erase(|_: serde::de::IgnoredAny, context: Context| async move {
-        Ok::<_, HandlerError>(context.peer.hub.described())
+        Ok::<_, HandlerError>(context.peer().hub.described())
     });
     [("$sideband/rpc.list", list), ("$sideband/rpc.describe", describe)]
 }
@@ -481,23 +487,6 @@ where
             }
         })
     })
-}
-
-/// What a handler is given besides its params.
-#[derive(Debug, Clone)]
-pub struct Context {
-    peer: Peer,
-}
-
-impl Context {
-    pub(crate) fn new(peer: Peer) -> Self {
-        Self { peer }
-    }
-
-    /// Who calls.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
 }
 
 /// How a handler fails: E with a code of the application's own, 2000 or larger; a smaller one goes out as 2000 (RPC-02).

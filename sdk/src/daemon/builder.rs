@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -22,12 +22,12 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Connection, Server,
+    Connection, Server, WeakServer,
     host::DaemonHost,
     server::{Access, Owner, Status},
 };
 use crate::{
-    Error, HandlerError,
+    Context, Error, HandlerError,
     api::{ApiUrl, check_credential},
     client::default_env,
     driver::{Shared, drive},
@@ -35,7 +35,7 @@ use crate::{
     hub::{Handler, Handlers, MethodInfo},
     identity::StoreError,
     options::{check_endpoint, handler_options},
-    peer::{Context, check_method, erase, introspection, taken},
+    peer::{check_method, erase, introspection, taken},
     service::Service,
     socket,
     telemetry::{self, Role},
@@ -266,25 +266,29 @@ impl Daemon {
             resume: self.resume,
             api_timeout: self.connection.api_timeout,
         });
-        let host = DaemonHost {
-            access: access.clone(),
-            entropy,
-            shared: shared.clone(),
-            handlers: self.handlers,
-            handler_timeout: self.handler_timeout,
-            quirks: self.quirks,
-            on_connection: self.on_connection,
-            connections: connections.clone(),
-            lifecycle: lifecycle.clone(),
-            status: status.clone(),
-        };
         telemetry::started(Role::Daemon, self.quirks);
         shared.with(|machine, now| machine.start(now));
-        let run = drive(shared.clone(), host, finished.clone());
-        tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
-        // Dropping it from here on closes the machine.
-        let first = Mutex::new(Some(from_the_start));
-        Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, first, status, finished })))
+        let owner = |server: &Weak<Owner>| {
+            let host = DaemonHost {
+                server: WeakServer(server.clone()),
+                access: access.clone(),
+                entropy,
+                shared: shared.clone(),
+                handlers: self.handlers,
+                handler_timeout: self.handler_timeout,
+                quirks: self.quirks,
+                on_connection: self.on_connection,
+                connections: connections.clone(),
+                lifecycle: lifecycle.clone(),
+                status: status.clone(),
+            };
+            let run = drive(shared.clone(), host, finished.clone());
+            tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
+            // Dropping it from here on closes the machine.
+            let first = Mutex::new(Some(from_the_start));
+            Owner { shared, access, fingerprint, connections, lifecycle, first, status, finished }
+        };
+        Ok(Server(Arc::new_cyclic(owner)))
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use sideband_protocol::{
 };
 use tokio::sync::watch;
 
+use super::Server;
 use crate::{
     driver::Shared,
     peer::{Peer, PeerCore},
@@ -63,6 +64,12 @@ impl Connection {
     pub async fn closed(&self) {
         // An error would mean that it is over.
         let _ = self.over.clone().wait_for(|over| *over).await;
+    }
+
+    /// The daemon whose session this is, to reach the other ones; `None` once the daemon's last handle is dropped. What is returned is
+    /// one more, which keeps the daemon open.
+    pub fn server(&self) -> Option<Server> {
+        self.peer.hub().place.get()?.server.upgrade()
     }
 
     /// Ends the session: SBP Close, then Signal(close) (SBP-07, DMN-15). Others go on.

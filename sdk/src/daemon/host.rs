@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Connection, ServerEvent,
+    Connection, ServerEvent, WeakServer,
     builder::OnConnection,
     connection::SessionCore,
     server::{Access, Connections, Status},
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     api,
     client::fork,
+    context::Place,
     driver::{Host, JobFuture, Shared, boxed},
     error::whole,
     hub::{Handlers, Hub, lock},
@@ -33,6 +34,7 @@ use crate::{
 };
 
 pub(super) struct DaemonHost {
+    pub(super) server: WeakServer,
     pub(super) access: Arc<Access>,
     pub(super) entropy: Box<dyn Entropy>,
     pub(super) shared: Arc<Shared<Machine>>,
@@ -54,6 +56,7 @@ impl DaemonHost {
     fn opened(&self, session: SessionId, peer_id: &str) {
         let core = Arc::new(SessionCore { shared: self.shared.clone(), session });
         let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout, self.quirks));
+        hub.stands_at(Place { session, peer_id: peer_id.into(), server: self.server.clone() });
         let (end, over) = watch::channel(false);
         let connection = Connection {
             peer: Peer::new(core, hub.clone()),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -87,7 +87,29 @@ impl fmt::Debug for Server {
     }
 }
 
+/// A [`Server`] that keeps nothing open: what a handler may hold of its own daemon.
+#[derive(Clone)]
+pub struct WeakServer(pub(super) Weak<Owner>);
+
+impl fmt::Debug for WeakServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakServer")
+    }
+}
+
+impl WeakServer {
+    /// The server, if a handle of it is left. What is returned is one more.
+    pub fn upgrade(&self) -> Option<Server> {
+        self.0.upgrade().map(Server)
+    }
+}
+
 impl Server {
+    /// A handle that does not keep the daemon open.
+    pub fn downgrade(&self) -> WeakServer {
+        WeakServer(Arc::downgrade(&self.0))
+    }
+
     /// The daemon's id (DMN-02, DMN-14).
     pub fn daemon_id(&self) -> String {
         self.0.shared.look(|machine| machine.daemon_id().to_owned())
@@ -125,6 +147,11 @@ impl Server {
     /// The sessions that stand or are paused, in the order of their ids (DMN-14).
     pub fn connections(&self) -> Vec<Connection> {
         lock(&self.0.connections).values().cloned().collect()
+    }
+
+    /// The session of this id, if it stands or is paused.
+    pub fn connection(&self, session: SessionId) -> Option<Connection> {
+        lock(&self.0.connections).get(&session).cloned()
     }
 
     /// Everything that happens, in order: for the first who asks from the very start, for everybody later from now on. A reader that is

@@ -1,6 +1,7 @@
 //! The SDK's shells in the scripted world: what users' code may do to them, what they leave behind, and what they tell.
 
 mod cancel;
+mod context;
 mod errors;
 mod handlers;
 mod identity;
