@@ -44,13 +44,15 @@ pub(crate) fn sdk(error: &Error, who: Who) -> Failure {
     match error {
         Error::Argument { .. } => Failure::misuse(anyhow!("{error}")),
         Error::Setup(_) => Failure::cannot_run(anyhow!("{error}")),
-        Error::Call(CallError::Rpc { code, message, data }) => {
-            let data =
-                data.as_deref().and_then(|data| RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok());
-            let failure = Failure::failed(anyhow!("rpc_error {code}: {message}"));
-            failure.details(Details { rpc_code: Some(*code), data, ..details })
-        }
-        Error::Call(error) => Failure::failed(anyhow!("{}: {error}", error.code())).details(details),
+        Error::Call(call) => match call.error() {
+            CallError::Rpc { code, message, data } => {
+                let data =
+                    data.as_deref().and_then(|data| RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok());
+                let failure = Failure::failed(anyhow!("rpc_error {code}: {message}"));
+                failure.details(Details { rpc_code: Some(*code), data, ..details })
+            }
+            error => Failure::failed(anyhow!("{}: {call}", error.code())).details(details),
+        },
         _ => Failure::failed(anyhow!("{error}")).details(details),
     }
 }
@@ -78,7 +80,7 @@ pub(crate) fn cause(cause: &Cause, who: Who) -> Failure {
             .hint("check that the relay runs, or say where it is with --relay-url"),
         Cause::ApiUnreadable(_) => Failure::failed(say()).details(code_of("api_unreadable")).hint(NO_API),
         Cause::RelayUrl(_) => Failure::misuse(say()).hint("correct --relay-url"),
-        Cause::IdentityStore(_) | Cause::TokenSource(_) => Failure::misuse(say()),
+        Cause::IdentityStore(_) | Cause::TokenSource(_) | Cause::UnusableToken(_) => Failure::misuse(say()),
         // Each error of an API has a code (API-06): something else answers there.
         Cause::Api { status, code, .. } if code.is_empty() => {
             Failure::failed(say()).details(Details { status: Some(*status), ..code_of("api_unreadable") }).hint(NO_API)

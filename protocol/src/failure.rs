@@ -14,6 +14,9 @@ pub enum Cause {
     /// The caller's token source gave no token.
     #[error("the token source failed: {0}")]
     TokenSource(String),
+    /// The caller's token source gave what no API takes as a token.
+    #[error("the access token is not usable: {0}")]
+    UnusableToken(&'static str),
     /// The API answered with an error.
     #[error("the API answered {status}{}: {message}", code_text(.code))]
     Api {
@@ -126,6 +129,9 @@ pub enum Cause {
     /// The shell that drove the endpoint went away before the endpoint had ended, for this reason.
     #[error("the endpoint was stopped: {0}")]
     Stopped(&'static str),
+    /// The shell that drove the endpoint failed in a way that no input explains.
+    #[error("the endpoint was stopped by a bug: {0}")]
+    Bug(&'static str),
 }
 
 fn code_text(code: &str) -> String {
@@ -173,6 +179,7 @@ impl Cause {
         match self {
             Self::Api { retry_after, .. } | Self::Upgrade { retry_after, .. } => *retry_after,
             Self::TokenSource(_)
+            | Self::UnusableToken(_)
             | Self::ApiUnreadable(_)
             | Self::ApiUnreachable(_)
             | Self::ApiTimeout
@@ -195,7 +202,8 @@ impl Cause {
             | Self::Overflow(_)
             | Self::Closed
             | Self::HandlerFailed(_)
-            | Self::Stopped(_) => None,
+            | Self::Stopped(_)
+            | Self::Bug(_) => None,
         }
     }
 
@@ -204,18 +212,19 @@ impl Cause {
         use Verdict::{Fatal, Retry, RetryOnce};
         match self {
             Self::Api { status, .. } => match (*status, mode) {
-                (409, ClientMode::Account) | (429 | 500..=599, _) => Retry,
+                // ◇ A success that is none says as little as a 200 that cannot be read.
+                (409, ClientMode::Account) | (100..=299 | 429 | 500..=599, _) => Retry,
                 (409, ClientMode::QuickConnect) | (_, _) => Fatal,
             },
             Self::ApiUnreadable(_) | Self::ApiUnreachable(_) | Self::ApiTimeout | Self::TokenSource(_) => Retry,
             Self::Upgrade { status, .. } => match *status {
                 401 => RetryOnce,
                 // ◇ Whatever answers an upgrade with success is no relay, but something that is in the way for now.
-                200..=299 | 409 | 429 | 500..=599 => Retry,
+                100..=299 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::RelayUnreachable(_) | Self::DialTimeout | Self::SocketLost { .. } | Self::Silent => Retry,
-            Self::RelayUrl(_) => Fatal,
+            Self::RelayUrl(_) | Self::UnusableToken(_) => Fatal,
             Self::Control(Ok(code)) => match code {
                 ControlCode::Unauthorized
                 | ControlCode::Forbidden
@@ -254,7 +263,7 @@ impl Cause {
                 ErrorCode::UnsupportedVersion => Fatal,
                 ErrorCode::ProtocolViolation | ErrorCode::InvalidFrame | ErrorCode::UnsupportedFeature => Retry,
             },
-            Self::Closed | Self::HandlerFailed(_) | Self::Stopped(_) => Fatal,
+            Self::Closed | Self::HandlerFailed(_) | Self::Stopped(_) | Self::Bug(_) => Fatal,
         }
     }
 
@@ -263,11 +272,11 @@ impl Cause {
         use Verdict::{Fatal, Retry};
         match self {
             Self::Api { status, .. } => match *status {
-                409 | 429 | 500..=599 => Retry,
+                100..=299 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::Upgrade { status, .. } => match *status {
-                200..=299 | 401 | 409 | 429 | 500..=599 => Retry,
+                100..=299 | 401 | 409 | 429 | 500..=599 => Retry,
                 _ => Fatal,
             },
             Self::ApiUnreadable(_)
@@ -291,7 +300,7 @@ impl Cause {
             | Self::PeerClosed { .. }
             | Self::Overflow(_)
             | Self::HandlerFailed(_) => Retry,
-            Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) => Fatal,
+            Self::UnusableToken(_) | Self::RelayUrl(_) | Self::Closed | Self::Stopped(_) | Self::Bug(_) => Fatal,
         }
     }
 }

@@ -6,7 +6,7 @@ use sideband_protocol::{
     api::{AnswerError, ApiError, MAX_ANSWER, RESUME_HEADER, Request, decode_answer},
     failure::Cause,
 };
-use url::Url;
+use url::{Position, Url};
 
 use crate::{Error, error::argument};
 
@@ -20,6 +20,10 @@ impl ApiUrl {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(argument("the API URL", format!("`{}:` is not http or https with a host", url.scheme())));
         }
+        check_plain(&url).map_err(|reason| argument("the API URL", reason))?;
+        if url.query().is_some() {
+            return Err(argument("the API URL", format!("{} has a query, which no call would carry", shown(&url))));
+        }
         // Paths are appended to it.
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
@@ -30,6 +34,32 @@ impl ApiUrl {
     fn procedure(&self, path: &str) -> Result<Url, Cause> {
         self.0.join(path.trim_start_matches('/')).map_err(|e| Cause::ApiUnreachable(e.to_string()))
     }
+}
+
+const STRANGE: &str = "it has characters that no credential has: a space, a line break or what is not ASCII";
+
+/// What no API can take as a bearer's credential.
+pub(crate) fn check_credential(credential: &str) -> Result<(), &'static str> {
+    if credential.is_empty() {
+        return Err("it is empty");
+    }
+    if credential.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err(STRANGE) }
+}
+
+/// What of a URL can be shown: a user, password, query or fragment may be a secret.
+fn shown(url: &Url) -> String {
+    format!("`{}{}`", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath])
+}
+
+/// Parts that a URL may have and that nothing would be done with.
+pub(crate) fn check_plain(url: &Url) -> Result<(), String> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("{} has a user or a password before its host, which nothing asks for", shown(url)));
+    }
+    if url.fragment().is_some() {
+        return Err(format!("{} has a fragment (`#…`), which no server sees", shown(url)));
+    }
+    Ok(())
 }
 
 /// How to call.
@@ -50,8 +80,8 @@ pub(crate) async fn call<R: Request>(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(bearer) = credential.bearer {
-        let mut value = HeaderValue::from_str(&format!("Bearer {bearer}"))
-            .map_err(|_| Cause::TokenSource("the credential is not plain text".to_owned()))?;
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {bearer}")).map_err(|_| Cause::UnusableToken(STRANGE))?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }

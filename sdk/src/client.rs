@@ -1,25 +1,25 @@
 //! The client: from a builder to a handle that stays connected.
 
+mod host;
+
 use std::{
     collections::BTreeSet,
     fmt,
     future::Future,
     ops::Deref,
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
-use sideband_env::{BoxFuture, Env, Timeline};
+use sideband_env::{BoxFuture, Env};
 use sideband_protocol::{
     Entropy,
-    api::{CreateSession, QuickConnectCode, RedeemQuickConnect},
+    api::QuickConnectCode,
     client::{
-        Access, CallLimits, Client as Machine, ClientConfig, CloseReason, ConnectionPolicy, Done, Job, OnDisconnect,
-        Report, RetryPolicy, RpcPolicy, SessionGrant, State,
+        Access, CallLimits, Client as Machine, ClientConfig, CloseReason, ConnectionPolicy, OnDisconnect, RetryPolicy,
+        RpcPolicy, State,
     },
     crypto::{Fingerprint, TrustPolicy, TrustQuestion},
     event::{EventName, EventPattern},
@@ -32,15 +32,16 @@ use tokio::sync::{broadcast, watch};
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
+use self::host::{ClientHost, Source};
 use crate::{
-    Error,
-    api::{self, ApiUrl, Credential},
-    driver::{Host, JobFuture, Shared, boxed, drive},
-    error::{argument, whole},
+    Context, Error,
+    api::{ApiUrl, check_credential},
+    driver::{Shared, boxed, drive},
+    error::{argument, check_runtime},
     hub::{Handler, Handlers, Hub, MethodInfo},
     identity::{IdentityStore, MemoryStore},
     options::{check_endpoint, handler_options},
-    peer::{Context, Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
+    peer::{Event, HandlerError, Peer, PeerCore, check_method, erase, introspection, taken},
     service::Service,
     socket,
     telemetry::{self, Role},
@@ -171,6 +172,7 @@ impl Common {
 
     fn connect(self, source: Source) -> Result<Client, Error> {
         self.check()?;
+        check_runtime()?;
         let env = match self.env {
             Some(env) => env,
             None => default_env()?,
@@ -237,9 +239,9 @@ macro_rules! common_options {
         /// Dials this relay instead of the one that the API names.
         ///
         /// # Errors
-        /// Not a `ws` or `wss` URL with a host.
+        /// Not a `ws` or `wss` URL with a host, or one with a user, a password or a fragment.
         pub fn relay_url(mut self, url: &str) -> Result<Self, Error> {
-            socket::relay_url(url).map_err(|reason| argument("the relay URL", reason))?;
+            socket::check_relay_url(url)?;
             self.common.relay = Some(url.to_owned());
             Ok(self)
         }
@@ -310,6 +312,8 @@ macro_rules! common_options {
         /// Runs a handler for each matching event of the daemon, one after the other, in the order sent, in every session from the first
         /// on. [`Peer::on`] and [`Peer::subscribe`] do so from the moment when they are called.
         ///
+        /// A handler that holds the client keeps it open, as [`Peer::handle`] says.
+        ///
         /// # Errors
         /// A bad pattern (`invalid_pattern`).
         pub fn on<F, Fut>(mut self, pattern: &str, handler: F) -> Result<Self, Error>
@@ -370,10 +374,11 @@ macro_rules! common_options {
 }
 
 impl Account {
-    /// A client for one daemon; `tokens` is asked for the user's access token on each attempt (CLI-01).
+    /// A client for one daemon; `tokens` is asked for the user's access token on each attempt (CLI-01). Its failure is retried; a token
+    /// that cannot be one, empty or with a line break, is a mistake and closes the client.
     ///
     /// # Errors
-    /// A bad API URL, or an empty daemon id.
+    /// A bad API URL, such as one with a password or a query, or an empty daemon id.
     pub fn new<F, Fut>(api_url: &str, daemon_id: impl Into<String>, tokens: F) -> Result<Self, Error>
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -390,9 +395,10 @@ impl Account {
     /// As [`new`](Self::new), with a token that does not change.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and a token that is empty or has a space, a line break or what is not ASCII.
     pub fn with_token(api_url: &str, daemon_id: impl Into<String>, token: impl Into<String>) -> Result<Self, Error> {
         let token = Zeroizing::new(token.into());
+        check_credential(&token).map_err(|reason| argument("the access token", reason))?;
         Self::new(api_url, daemon_id, move || {
             let token = token.to_string();
             async move { Ok(token) }
@@ -404,7 +410,7 @@ impl Account {
     /// Starts connecting, in a task of its own, and goes on until the client is closed or dropped.
     ///
     /// # Errors
-    /// A policy or limit that cannot work. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    /// A policy or limit that cannot work. No Tokio runtime here. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
     pub fn connect(self) -> Result<Client, Error> {
         self.common.connect(Source::Account { daemon_id: self.daemon_id, tokens: self.tokens })
     }
@@ -426,7 +432,7 @@ impl QuickConnect {
     /// Redeems the code and connects, in a task of its own. A connection that is lost later closes the client (CLI-02).
     ///
     /// # Errors
-    /// A policy or limit that cannot work. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
+    /// A policy or limit that cannot work. No Tokio runtime here. The world cannot be set up. Everything else shows in [`Client::when_ready`] and the events.
     pub fn connect(self) -> Result<Client, Error> {
         self.common.connect(Source::Code(self.code))
     }
@@ -573,209 +579,15 @@ impl PeerCore for Shared<Machine> {
     fn release(&self, size: usize) {
         self.with(|machine, _| machine.release(size));
     }
-    fn total(&self) -> Option<Duration> {
-        self.look(|machine| machine.rpc_policy().total)
+    fn policy(&self) -> RpcPolicy {
+        self.look(Machine::rpc_policy)
+    }
+    fn why_over(&self) -> Option<Error> {
+        self.look(|machine| machine.close_reason().cloned()).map(Error::Closed)
     }
     fn writable(&self) -> BoxFuture<'_, ()> {
         Box::pin(Shared::writable(self))
     }
-}
-
-enum Source {
-    Account { daemon_id: String, tokens: TokenSource },
-    Code(QuickConnectCode),
-}
-
-struct ClientHost {
-    env: Env,
-    entropy: Box<dyn Entropy>,
-    api: ApiUrl,
-    relay: Option<String>,
-    store: Arc<dyn IdentityStore>,
-    prompt: Option<Prompt>,
-    source: Source,
-    /// The access token of this attempt.
-    token: Option<Arc<Mutex<Zeroizing<String>>>>,
-    hub: Arc<Hub>,
-    peer: Peer,
-    state: watch::Sender<State>,
-    lifecycle: broadcast::Sender<Lifecycle>,
-    ended: watch::Sender<Option<CloseReason>>,
-    /// Since when the session is paused.
-    paused: Option<Timeline>,
-    /// Paused time that is not counted yet: less than a second.
-    paused_left: Duration,
-}
-
-impl ClientHost {
-    fn tell(&self, event: Lifecycle) {
-        // Nobody listening is fine.
-        let _ = self.lifecycle.send(event);
-    }
-
-    fn count(&mut self, state: State) {
-        if state == State::Connecting {
-            telemetry::attempt(Role::Client);
-        }
-        if let Some(since) = self.paused.take() {
-            self.paused_left += since.elapsed();
-            let whole = Duration::from_secs(self.paused_left.as_secs());
-            telemetry::paused(Role::Client, whole.as_secs());
-            self.paused_left -= whole;
-        }
-        if state == State::Paused {
-            self.paused = Some(Timeline::start());
-        }
-    }
-}
-
-impl Host<Machine> for ClientHost {
-    fn start(&mut self, job: Job) -> JobFuture<Machine> {
-        let (env, api) = (self.env.clone(), self.api.clone());
-        match job {
-            Job::FetchToken => {
-                let slot = Arc::new(Mutex::new(Zeroizing::new(String::new())));
-                self.token = Some(slot.clone());
-                let Source::Account { tokens, .. } = &self.source else { return never() };
-                let tokens = tokens.clone();
-                boxed(async move {
-                    let result = guarded(async { tokens().await }).await.map_err(Cause::TokenSource);
-                    (Done::Token(result.map(|token| *crate::hub::lock(&slot) = Zeroizing::new(token))), None)
-                })
-            }
-            Job::CreateSession => {
-                let Source::Account { daemon_id, .. } = &self.source else { return never() };
-                let request = CreateSession { daemon_id: daemon_id.clone() };
-                let token = self.token.take();
-                boxed(async move {
-                    let token = token.map(|slot| crate::hub::lock(&slot).clone()).unwrap_or_default();
-                    let credential = Credential { bearer: Some(&token), resume: false };
-                    let result = api::call(&env, &api, &request, credential).await;
-                    let grant = |session: sideband_protocol::api::Session| SessionGrant {
-                        relay_url: session.relay_url,
-                        token: session.token,
-                        daemon_id: None,
-                    };
-                    (Done::Session(result.map(grant)), None)
-                })
-            }
-            Job::Redeem => {
-                let Source::Code(code) = &self.source else { return never() };
-                let request = RedeemQuickConnect { code: code.to_string() };
-                boxed(async move {
-                    let result = api::call(&env, &api, &request, Credential::default()).await;
-                    let result = result.map_err(|cause| api::hide(cause, &request.code));
-                    let grant = |redeemed: sideband_protocol::api::Redeemed| SessionGrant {
-                        relay_url: redeemed.relay_url,
-                        token: redeemed.token,
-                        daemon_id: Some(redeemed.daemon_id),
-                    };
-                    (Done::Session(result.map(grant)), None)
-                })
-            }
-            Job::Dial(grant) => {
-                let relay = self.relay.clone().unwrap_or(grant.relay_url);
-                let token = Zeroizing::new(grant.token);
-                let mut entropy = fork(&mut *self.entropy);
-                boxed(async move {
-                    match socket::dial(&env, &relay, &token, &mut *entropy).await {
-                        Ok(socket) => (Done::Dialled(Ok(())), Some(Box::new(socket))),
-                        Err(cause) => (Done::Dialled(Err(cause)), None),
-                    }
-                })
-            }
-            Job::LoadPin { daemon_id } => {
-                let store = self.store.clone();
-                boxed(async move {
-                    let pin = guarded(async { store.load(&daemon_id).await }).await.map_err(Cause::IdentityStore);
-                    (Done::Pin(pin), None)
-                })
-            }
-            Job::StorePin { daemon_id, key } => {
-                let store = self.store.clone();
-                boxed(async move {
-                    let stored = guarded(async { store.store(&daemon_id, key).await }).await;
-                    let stored = stored.map_err(Cause::IdentityStore);
-                    (Done::PinStored(stored), None)
-                })
-            }
-            Job::AskTrust(question) => {
-                // No builder offers `prompt` without somebody to ask (TRU-01); nobody to ask would be a no.
-                let prompt = self.prompt.clone();
-                boxed(async move {
-                    let Some(prompt) = prompt else { return (Done::Answered(false), None) };
-                    // A callback that panics has not said yes.
-                    let yes = guarded(async { Ok(prompt(question).await) }).await.unwrap_or(false);
-                    (Done::Answered(yes), None)
-                })
-            }
-        }
-    }
-
-    fn stopped(&mut self, cause: &Cause) {
-        self.hub.stop(cause);
-    }
-
-    fn report(&mut self, report: Report) {
-        match report {
-            Report::State(state) => {
-                tracing::debug!(target: "sideband::client", state = state.name(), "state");
-                self.count(state);
-                self.tell(Lifecycle::State(state));
-                self.state.send_replace(state);
-            }
-            Report::Connected { daemon_id } => {
-                telemetry::session(Role::Client);
-                tracing::info!(target: "sideband::client", %daemon_id, "connected");
-                if self.hub.quirks.has(Quirk::ForgetsHandlers) {
-                    self.hub.forget_handlers();
-                }
-                self.tell(Lifecycle::Connected { daemon_id });
-            }
-            Report::Disconnected(cause) => {
-                tracing::info!(target: "sideband::client", %cause, "disconnected");
-                self.hub.end_requests();
-                self.peer.lose_receipts();
-                self.tell(Lifecycle::Disconnected(cause));
-            }
-            Report::Retrying { retry, delay, cause } => {
-                telemetry::reconnect(Role::Client);
-                tracing::info!(target: "sideband::client", retry, ?delay, %cause, "retrying");
-                self.tell(Lifecycle::Retrying { retry, delay, cause });
-            }
-            Report::Pending => self.tell(Lifecycle::Pending),
-            Report::Resumed => {
-                telemetry::resumed(Role::Client);
-                self.tell(Lifecycle::Resumed);
-            }
-            Report::RateLimited => self.tell(Lifecycle::RateLimited),
-            Report::Delivery(delivery) => {
-                telemetry::delivery(&delivery);
-                self.hub.deliver(delivery, &self.peer);
-            }
-            Report::Closed(reason) => {
-                tracing::info!(target: "sideband::client", %reason, "closed");
-                self.tell(Lifecycle::Closed(reason.clone()));
-                self.ended.send_replace(Some(reason));
-                self.hub.end();
-            }
-        }
-    }
-}
-
-/// What the user's own code comes to: an error with its causes in one line, and a panic as an error, so that it ends an attempt and
-/// not the client's task.
-async fn guarded<T>(user: impl Future<Output = Result<T, TokenError>>) -> Result<T, String> {
-    match AssertUnwindSafe(user).catch_unwind().await {
-        Ok(result) => result.map_err(|error| whole(&*error)),
-        // What it said is the panic hook's to tell: it may hold anything, and causes are logged.
-        Err(_) => Err("it panicked".to_owned()),
-    }
-}
-
-/// A job that this client's access never asks for.
-fn never() -> JobFuture<Machine> {
-    boxed(std::future::pending())
 }
 
 /// A source of randomness of its own for a future.

@@ -40,9 +40,9 @@ const BACKLOG: usize = 16 * HIGH_WATER;
 /// What a message that waits costs besides its bytes, about.
 const MESSAGE_COST: usize = 100;
 /// Why a driver ends before its machine: nothing else drops its future.
-const SHUT_DOWN: &str = "the runtime was shut down";
+const SHUT_DOWN: Cause = Cause::Stopped("the runtime was shut down");
 /// Why a driver ends before its machine: a bug.
-const PANICKED: &str = "its task panicked";
+const PANICKED: Cause = Cause::Bug("its task panicked");
 
 /// A machine and what its handles share with its driver.
 pub(crate) struct Shared<M> {
@@ -215,7 +215,7 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
     }
 
     /// Ends the machine, if it has not, and tells what is left to tell. Nothing can be sent or awaited any more.
-    fn stop(&mut self, why: &'static str) {
+    fn stop(&mut self, cause: Cause) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
@@ -223,7 +223,6 @@ impl<M: Endpoint, H: Host<M>> Driver<M, H> {
         self.socket = None;
         let closed = self.shared.lock().is_closed();
         if !closed {
-            let cause = Cause::Stopped(why);
             self.host.stopped(&cause);
             self.shared.lock().abort(cause);
         }

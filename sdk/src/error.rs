@@ -1,11 +1,16 @@
 //! One error type; its kind says who is at fault.
 
+mod call;
+
 use sideband_protocol::{
     client::CloseReason,
     failure::{Cause, ClientMode, Verdict},
     peer::CallError,
     wire::{ControlCode, UnknownControlCode, close},
 };
+
+pub use self::call::CallFailure;
+pub(crate) use self::call::Limit;
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub enum ErrorKind {
     Trust,
     /// It was closed by this side, or its runtime was shut down.
     Closed,
+    /// This library: a bug.
+    Bug,
 }
 
 /// What went wrong. No variant holds a token, a key or a code.
@@ -29,7 +36,8 @@ pub enum ErrorKind {
 /// `Display` says everything in one line; [`source`](std::error::Error::source) gives the cause again as a value: the [`Cause`] of a
 /// client that closed, of a daemon that ended or of an API call that failed. [`kind`](Self::kind) says who is at fault,
 /// [`is_retryable`](Self::is_retryable) whether the same thing may succeed later, [`code`](Self::code), [`status`](Self::status) and
-/// [`control_code`](Self::control_code) what the protocol calls it.
+/// [`control_code`](Self::control_code) what the protocol calls it. What a handler of the other side answered is
+/// [`rpc_code`](Self::rpc_code), [`rpc_message`](Self::rpc_message) and [`rpc_data`](Self::rpc_data).
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,32 +49,35 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// There is no Tokio runtime here to run a task on; nothing was done.
+    #[error("there is no Tokio runtime here: do this in an async function that one runs, or within `Runtime::enter`")]
+    NoRuntime,
     /// The world could not be set up (TLS roots).
     #[error("cannot set up the network: {0}")]
     Setup(String),
     /// A call, event or message failed: a peer error with a code.
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(Box<CallFailure>),
     /// What the caller gave cannot become JSON; nothing was sent.
     #[error("{what} cannot become JSON: {reason}")]
     Encode {
-        /// What was given: `the params`, `the event's data`.
-        what: &'static str,
+        /// What was given, such as ``the params of `add` ``.
+        what: String,
         /// What cannot.
         reason: String,
     },
     /// What the other side sent does not fit the type that the caller asked for.
     #[error("{what} does not fit its type: {reason}")]
     Decode {
-        /// What came: `the result`, `the event's data`.
-        what: &'static str,
+        /// What came, such as ``the result of `add` ``.
+        what: String,
         /// What does not fit, and where.
         reason: String,
     },
     /// The client closed, and why.
     #[error("the client is closed: {0}")]
     Closed(#[from] CloseReason),
-    /// The daemon ended, an API call failed, or a call's peer is gone with its runtime, and why.
+    /// The daemon or its session ended, or an API call failed, and why.
     #[error("{0}")]
     Failed(#[source] Cause),
 }
@@ -75,10 +86,11 @@ impl Error {
     /// Who is at fault.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Argument { .. } | Self::Setup(_) | Self::Encode { .. } => ErrorKind::Misuse,
+            Self::Argument { .. } | Self::NoRuntime | Self::Setup(_) | Self::Encode { .. } => ErrorKind::Misuse,
             Self::Decode { .. } => ErrorKind::Peer,
-            Self::Call(error) => match error {
-                CallError::PeerClosed | CallError::Cancelled => ErrorKind::Closed,
+            Self::Call(failure) => match failure.error() {
+                CallError::PeerClosed => failure.why().map_or(ErrorKind::Closed, Self::kind),
+                CallError::Cancelled => ErrorKind::Closed,
                 CallError::NotConnected | CallError::SessionPaused | CallError::Timeout => ErrorKind::Network,
                 CallError::InvalidState(_)
                 | CallError::MethodTaken(_)
@@ -99,7 +111,7 @@ impl Error {
     /// [`status`](Self::status) instead (CLI-08).
     pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::Call(error) => Some(error.code()),
+            Self::Call(failure) => Some(failure.error().code()),
             Self::Closed(CloseReason::CodeUsed(_)) => Some("invalid_state"),
             // CLI-08: the API's own error, with its status and message.
             Self::Closed(CloseReason::Fatal(Cause::Api { .. })) => None,
@@ -107,10 +119,13 @@ impl Error {
                 Some("peer_closed")
             }
             // What it drove is over; a user's calls meet it besides who waits for its end.
-            Self::Failed(Cause::Stopped(_)) => Some("peer_closed"),
-            Self::Argument { .. } | Self::Setup(_) | Self::Encode { .. } | Self::Decode { .. } | Self::Failed(_) => {
-                None
-            }
+            Self::Failed(Cause::Stopped(_) | Cause::Bug(_)) => Some("peer_closed"),
+            Self::Argument { .. }
+            | Self::NoRuntime
+            | Self::Setup(_)
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Failed(_) => None,
         }
     }
 
@@ -119,9 +134,12 @@ impl Error {
         match self {
             Self::Encode { .. } => "encode",
             Self::Decode { .. } => "decode",
-            Self::Call(_) | Self::Argument { .. } | Self::Setup(_) | Self::Closed(_) | Self::Failed(_) => {
-                self.code().unwrap_or("failed")
-            }
+            Self::Call(_)
+            | Self::Argument { .. }
+            | Self::NoRuntime
+            | Self::Setup(_)
+            | Self::Closed(_)
+            | Self::Failed(_) => self.code().unwrap_or("failed"),
         }
     }
 
@@ -140,6 +158,30 @@ impl Error {
         self.cause()?.retry_after()
     }
 
+    /// How a call, event or message failed, if that is what did.
+    pub fn call_error(&self) -> Option<&CallError> {
+        if let Self::Call(failure) = self { Some(failure.error()) } else { None }
+    }
+
+    /// The code that the other side's handler answered a call with (RPC-02).
+    pub fn rpc_code(&self) -> Option<i64> {
+        if let CallError::Rpc { code, .. } = self.call_error()? { Some(*code) } else { None }
+    }
+
+    /// The other side's words to [`rpc_code`](Self::rpc_code).
+    pub fn rpc_message(&self) -> Option<&str> {
+        if let CallError::Rpc { message, .. } = self.call_error()? { Some(message) } else { None }
+    }
+
+    /// The data to [`rpc_code`](Self::rpc_code), if there are any.
+    pub fn rpc_data(&self) -> Option<serde_json::Value> {
+        if let CallError::Rpc { data, .. } = self.call_error()? {
+            serde_json::from_slice(data.as_ref()?).ok()
+        } else {
+            None
+        }
+    }
+
     /// Why the connection or attempt failed, where that is the reason.
     pub fn cause(&self) -> Option<&Cause> {
         match self {
@@ -147,12 +189,13 @@ impl Error {
                 CloseReason::Fatal(cause) | CloseReason::Exhausted { cause, .. } | CloseReason::CodeUsed(cause),
             )
             | Self::Failed(cause) => Some(cause),
+            Self::Call(failure) => failure.why()?.cause(),
             Self::Closed(CloseReason::ByUser)
             | Self::Argument { .. }
+            | Self::NoRuntime
             | Self::Setup(_)
             | Self::Encode { .. }
-            | Self::Decode { .. }
-            | Self::Call(_) => None,
+            | Self::Decode { .. } => None,
         }
     }
 
@@ -160,7 +203,7 @@ impl Error {
     /// connection or no answer. A Quick Connect client needs a new code whatever happened.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Call(error) => match error {
+            Self::Call(failure) => match failure.error() {
                 CallError::NotConnected
                 | CallError::SessionPaused
                 | CallError::Timeout
@@ -183,6 +226,7 @@ impl Error {
             }
             Self::Closed(CloseReason::CodeUsed(_) | CloseReason::ByUser)
             | Self::Argument { .. }
+            | Self::NoRuntime
             | Self::Setup(_)
             | Self::Encode { .. }
             | Self::Decode { .. } => false,
@@ -190,16 +234,30 @@ impl Error {
     }
 }
 
+impl From<CallFailure> for Error {
+    fn from(failure: CallFailure) -> Self {
+        Self::Call(Box::new(failure))
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        CallFailure::from(error).into()
+    }
+}
+
 fn cause_kind(cause: &Cause) -> ErrorKind {
     match cause {
         Cause::Api { status, .. } | Cause::Upgrade { status, .. } => match status {
-            429 | 500..=599 => ErrorKind::Network,
+            100..=299 | 429 | 500..=599 => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },
         Cause::Control(_) => ErrorKind::Refused,
-        Cause::TokenSource(_) | Cause::RelayUrl(_) | Cause::IdentityStore(_) | Cause::HandlerFailed(_) => {
-            ErrorKind::Misuse
-        }
+        Cause::TokenSource(_)
+        | Cause::UnusableToken(_)
+        | Cause::RelayUrl(_)
+        | Cause::IdentityStore(_)
+        | Cause::HandlerFailed(_) => ErrorKind::Misuse,
         Cause::ApiUnreadable(_)
         | Cause::ApiUnreachable(_)
         | Cause::ApiTimeout
@@ -217,6 +275,7 @@ fn cause_kind(cause: &Cause) -> ErrorKind {
         | Cause::Overflow(_) => ErrorKind::Peer,
         Cause::HandshakeFailed(_) | Cause::IdentityChanged { .. } => ErrorKind::Trust,
         Cause::Closed | Cause::Stopped(_) => ErrorKind::Closed,
+        Cause::Bug(_) => ErrorKind::Bug,
     }
 }
 
@@ -232,6 +291,11 @@ pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Whether a task can be run here.
+pub(crate) fn check_runtime() -> Result<(), Error> {
+    tokio::runtime::Handle::try_current().map(drop).map_err(|_| Error::NoRuntime)
 }
 
 pub(crate) fn argument(what: &'static str, reason: impl std::fmt::Display) -> Error {

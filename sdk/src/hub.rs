@@ -27,8 +27,8 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tracing::Instrument as _;
 
 use crate::{
-    Error,
-    peer::{Context, Peer},
+    context::{Context, Place},
+    peer::Peer,
     receivers::{Receiver, Receivers},
 };
 
@@ -167,6 +167,10 @@ pub(crate) struct Hub {
     over: AtomicBool,
     /// Why nobody drives the peer any more, if that is how it ended.
     stopped: OnceLock<Cause>,
+    /// The session whose peer this is, at a daemon.
+    pub(crate) place: OnceLock<Place>,
+    /// Why a daemon's session is over, once it is.
+    ended: OnceLock<Cause>,
 }
 
 impl Hub {
@@ -312,13 +316,24 @@ impl Hub {
         self.end();
     }
 
-    /// What a failed call is to its caller: a peer that is gone because nobody drives it says so.
-    pub(crate) fn failure(&self, error: CallError) -> Error {
-        let gone = matches!(error, CallError::PeerClosed | CallError::NotConnected);
-        match self.stopped.get() {
-            Some(cause) if gone => Error::Failed(cause.clone()),
-            Some(_) | None => error.into(),
-        }
+    /// A new session of a daemon has this peer.
+    pub(crate) fn stands_at(&self, place: Place) {
+        self.place.get_or_init(|| place);
+    }
+
+    /// A daemon's session is over, for this reason.
+    pub(crate) fn ended_by(&self, cause: &Cause) {
+        self.ended.get_or_init(|| cause.clone());
+    }
+
+    /// Why nobody drives the peer any more, if that is how it ended.
+    pub(crate) fn stopped_by(&self) -> Option<&Cause> {
+        self.stopped.get()
+    }
+
+    /// Why this session of a daemon is over, once it is.
+    pub(crate) fn ended_because(&self) -> Option<&Cause> {
+        self.ended.get()
     }
 
     /// Something came for this peer.

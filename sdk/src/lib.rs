@@ -13,7 +13,7 @@
 //!   code that works once. Both give a [`Client`] at once, which connects by itself.
 //! * A **session** is one client's sealed line to one daemon. Both ends of it are a [`Peer`], and both can do the same:
 //!   [call](Peer::call) a method, [answer](Peer::handle) one, [emit](Peer::emit) events, [subscribe](Peer::subscribe) to them, and
-//!   [send](Peer::send) raw messages on `app/…`.
+//!   [send](Peer::send) raw messages on `app/…`. A handler's [`Context`] says who calls and reaches a daemon's other sessions.
 //!
 //! ```no_run
 //! use sideband::{Account, Context, Daemon, HandlerError};
@@ -60,7 +60,8 @@
 //!
 //! There is one [`Error`]. [`kind`](Error::kind) says who is at fault, [`is_retryable`](Error::is_retryable) whether the same may succeed later,
 //! [`code`](Error::code), [`status`](Error::status) and [`control_code`](Error::control_code) what the protocol calls it. Its text says what was
-//! being done, with what, and what to do, and never holds a secret. A handler fails with a [`HandlerError`] or, by `?`, with any error.
+//! being done, with what, and what to do, and never holds a secret. A handler fails with a [`HandlerError`] or, by `?`, with any error,
+//! boxed or not, or with a text.
 //!
 //! # Typed services
 //!
@@ -75,6 +76,7 @@
 
 mod api;
 mod client;
+mod context;
 mod daemon;
 mod driver;
 pub mod error;
@@ -89,10 +91,11 @@ pub mod telemetry;
 mod told;
 
 pub use client::{Account, Client, Lifecycle, LifecycleEvents, QuickConnect, TokenError};
-pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents};
-pub use error::{Error, ErrorKind};
+pub use context::Context;
+pub use daemon::{Connection, Daemon, QuickConnectCode, Server, ServerEvent, ServerEvents, WeakServer};
+pub use error::{CallFailure, Error, ErrorKind};
 pub use hub::MethodInfo;
-pub use peer::{CallInfo, CallOptions, Context, Event, HandlerError, Messages, Peer, Subscription};
+pub use peer::{CallInfo, CallOptions, Event, HandlerError, Messages, Peer, Subscription};
 pub use sideband_env as env;
 pub use sideband_protocol as protocol;
 pub use sideband_protocol::{
@@ -102,6 +105,7 @@ pub use sideband_protocol::{
     daemon::{DaemonRetryPolicy, SessionState},
     endpoint::KeepalivePolicy,
     failure::Cause,
-    peer::SessionLimits,
+    peer::{CallError, SessionLimits},
     policy::InvalidPolicy,
+    wire::{ControlCode, UnknownControlCode},
 };

@@ -49,6 +49,9 @@ macro_rules! handler_options {
         /// Answers a method that the other side calls, in every session from the first on. Each call runs in a task of its own (RPC-06).
         /// It ends with its session, as [`Peer::handle`](crate::Peer::handle) says: what must be finished all the same, the handler spawns.
         ///
+        /// [`Context`] says who calls and reaches the other sessions. A handler that holds the endpoint itself keeps it open, as
+        /// [`Peer::handle`](crate::Peer::handle) says.
+        ///
         /// # Errors
         /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
         pub fn handle<P, R, E, F, Fut>(self, method: &str, handler: F) -> Result<Self, Error>

@@ -6,17 +6,17 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use sideband_env::{BoxFuture, Timeline};
 use sideband_protocol::{
-    client::CallLimits,
+    client::{CallLimits, RpcPolicy},
     event::{EventName, EventPattern},
     peer::{Answer, CallError, CallId},
     quirks::{Quirk, Quirks},
     rpc,
-    sbp::FrameId,
+    sbp::{FrameId, MAX_SUBJECT, Subject},
 };
 
 use crate::{
-    Error,
-    error::argument,
+    Context, Error,
+    error::{CallFailure, Limit, argument, check_runtime},
     hub::{AppReceiver, Ended, EventReceiver, Handler, Hub, MethodInfo, next_call},
     service::Service,
     telemetry::CallCount,
@@ -32,8 +32,12 @@ pub(crate) trait PeerCore: Send + Sync {
     fn unsent(&self) -> BTreeSet<FrameId>;
     fn respond(&self, cid: FrameId, answer: Answer);
     fn release(&self, size: usize);
-    /// The policy's total time of a call (RPC-05).
-    fn total(&self) -> Option<Duration>;
+    /// The time limits of calls that give none of their own (RPC-05).
+    fn policy(&self) -> RpcPolicy;
+    /// Why there is no session any more and never will be, if the machine can say.
+    fn why_over(&self) -> Option<Error> {
+        None
+    }
     fn writable(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -109,13 +113,19 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-pub(crate) fn to_json(what: &'static str, value: &impl Serialize) -> Result<Bytes, Error> {
-    let json = serde_json::to_vec(value).map_err(|e| Error::Encode { what, reason: e.to_string() })?;
-    Ok(json.into())
+/// JSON of the params or data of a method or event with this name.
+pub(crate) fn to_json(what: &str, name: &str, value: &impl Serialize) -> Result<Bytes, Error> {
+    let failed = |e: serde_json::Error| Error::Encode { what: whose(what, name), reason: e.to_string() };
+    Ok(serde_json::to_vec(value).map_err(failed)?.into())
 }
 
-fn from_json<T: DeserializeOwned>(what: &'static str, json: Option<&Bytes>) -> Result<T, Error> {
-    decode(json.map(|json| &json[..])).map_err(|reason| Error::Decode { what, reason })
+fn from_json<T: DeserializeOwned>(what: &str, name: &str, json: Option<&Bytes>) -> Result<T, Error> {
+    decode(json.map(|json| &json[..])).map_err(|reason| Error::Decode { what: whose(what, name), reason })
+}
+
+fn whose(what: &str, name: &str) -> String {
+    let name: String = name.chars().take(200).collect();
+    format!("the {what} of `{name}`")
 }
 
 /// Reads JSON and names the member that does not fit. An absent value reads as null, so that `()` and `Option` fit it.
@@ -139,7 +149,7 @@ impl Peer {
     /// only the answer is dropped, and the other side may have acted on it, or still will. Nothing else is lost.
     ///
     /// # Errors
-    /// Params or result that do not fit their type, or a peer error: no answer in time, an error of the other side, no
+    /// An empty method, params or result that do not fit their type, or a peer error: no answer in time, an error of the other side, no
     /// connection, too large for one frame.
     pub async fn call<P: Serialize, R: DeserializeOwned>(&self, method: &str, params: P) -> Result<R, Error> {
         self.call_with(method, params, CallOptions::new()).await
@@ -168,7 +178,7 @@ impl Peer {
         params: P,
         options: CallOptions,
     ) -> Result<(R, CallInfo), Error> {
-        self.call_json(method, to_json("the params", &params), options).await
+        self.call_json(method, to_json("params", method, &params), options).await
     }
 
     /// A call whose params are JSON already, or no JSON.
@@ -180,8 +190,9 @@ impl Peer {
     ) -> Result<(R, CallInfo), Error> {
         let count = CallCount::begun();
         let answered = async {
+            check_name(method)?;
             let (json, info) = self.ask(method, params?, options.limits).await?;
-            Ok((from_json("the result", json.as_ref())?, info))
+            Ok((from_json("result", method, json.as_ref())?, info))
         };
         let answered = answered.await;
         count.ended(&answered);
@@ -189,11 +200,12 @@ impl Peer {
     }
 
     async fn ask(&self, method: &str, params: Bytes, limits: CallLimits) -> Result<(Option<Bytes>, CallInfo), Error> {
-        let limits = self.writable_within(limits).await?;
+        let (asked, since) = (limits, Timeline::start());
+        let failure = |error| self.call_failure(method, error, asked, &since);
+        let limits = self.writable_within(limits).await.map_err(failure)?;
         let call = next_call();
         let end = self.hub.expect(call);
         let mut guard = CancelOnDrop { peer: self, call, armed: true };
-        let failure = |error| self.hub.failure(error);
         self.core.call(call, method, Some(params), limits).map_err(failure)?;
         let Ended { outcome, waited } = end.await.map_err(|_| failure(CallError::PeerClosed))?;
         guard.armed = false;
@@ -202,7 +214,7 @@ impl Peer {
 
     /// Waits until the socket takes more, which counts for the total time (RPC-05): the limits with what is left of it.
     async fn writable_within(&self, mut limits: CallLimits) -> Result<CallLimits, CallError> {
-        let total = limits.total.or(self.core.total()).filter(|_| !self.hub.quirks.has(Quirk::ForgetsTotal));
+        let total = limits.total.or(self.core.policy().total).filter(|_| !self.hub.quirks.has(Quirk::ForgetsTotal));
         let since = Timeline::start();
         match total {
             Some(total) => {
@@ -214,6 +226,32 @@ impl Peer {
         Ok(limits)
     }
 
+    /// What a failed call is to its caller.
+    fn call_failure(&self, method: &str, error: CallError, limits: CallLimits, since: &Timeline) -> Error {
+        let limit = (error == CallError::Timeout).then(|| {
+            let policy = self.core.policy();
+            match limits.total.or(policy.total) {
+                Some(total) if since.elapsed() >= total => Limit::Made(total),
+                Some(_) | None => Limit::Sent(limits.timeout.unwrap_or(policy.timeout)),
+            }
+        });
+        self.failure("the call of", method, error, limit)
+    }
+
+    /// What failed, and why, if it is because the peer is over.
+    fn failure(&self, what: &'static str, name: &str, error: CallError, limit: Option<Limit>) -> Error {
+        let gone = matches!(error, CallError::PeerClosed | CallError::NotConnected);
+        let (error, why) = match self.hub.stopped_by() {
+            Some(cause) if gone => (CallError::PeerClosed, Some(Error::Failed(cause.clone()))),
+            Some(_) | None if gone => {
+                let ended = || self.hub.ended_because().cloned().map(Error::Failed);
+                (error, self.core.why_over().or_else(ended))
+            }
+            Some(_) | None => (error, None),
+        };
+        CallFailure::new(what, name, error).after(limit).because(why).into()
+    }
+
     /// Sends an event to the other side; waits while too much waits for the socket. Dropping the future then sends nothing.
     ///
     /// # Errors
@@ -223,18 +261,21 @@ impl Peer {
             Err(_) if self.hub.quirks.has(Quirk::TakesAnyName) => return Ok(()),
             name => name.map_err(CallError::InvalidPattern)?,
         };
-        let data = to_json("the event's data", &data)?;
+        let data = to_json("data", name.as_str(), &data)?;
         self.core.writable().await;
-        self.core.emit(&name, Some(data)).map_err(|error| self.hub.failure(error))
+        let failure = |error| self.failure("the event", name.as_str(), error, None);
+        self.core.emit(&name, Some(data)).map_err(failure)
     }
 
     /// Sends raw bytes on an `app/…` subject; waits while too much waits for the socket. Dropping the future then sends nothing.
     ///
     /// # Errors
-    /// Another subject, too large for one frame, or no connection.
+    /// Another subject, which is refused at once, too large for one frame, or no connection.
     pub async fn send(&self, subject: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+        check_subject(subject)?;
         self.core.writable().await;
-        self.core.send_app(subject, data.into()).map_err(|error| self.hub.failure(error))?;
+        let failure = |error| self.failure("the message on", subject, error, None);
+        self.core.send_app(subject, data.into()).map_err(failure)?;
         Ok(())
     }
 
@@ -251,8 +292,9 @@ impl Peer {
                 self.0.forget_receipt(self.1);
             }
         }
+        check_subject(subject)?;
         self.core.writable().await;
-        let failure = |error| self.hub.failure(error);
+        let failure = |error| self.failure("the message on", subject, error, None);
         let (id, receipt) = self.hub.confirm(|| self.core.send_app(subject, data.into())).map_err(failure)?;
         let _forget = Forget(&self.hub, id);
         receipt.await.unwrap_or(Err(CallError::PeerClosed)).map_err(failure)
@@ -272,14 +314,17 @@ impl Peer {
 
     /// Runs a handler for each matching event, one after the other, in the order sent.
     ///
+    /// A handler that holds a [`Client`](crate::Client) or [`Server`](crate::Server) keeps it open, as [`handle`](Self::handle) says.
+    ///
     /// # Errors
-    /// A bad pattern (`invalid_pattern`).
+    /// A bad pattern (`invalid_pattern`), or no Tokio runtime here.
     pub fn on<F, Fut>(&self, pattern: &str, handler: F) -> Result<(), Error>
     where
         F: Fn(Event) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
         use futures_util::FutureExt;
+        check_runtime()?;
         let quirks = self.hub.quirks;
         let mut events = self.subscribe(pattern)?;
         self.hub.spawn(async move {
@@ -314,6 +359,10 @@ impl Peer {
     /// peer.handle("order", |order: u64, _: Context| async move { tokio::spawn(charge(order)).await? })?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// A handler that holds the [`Client`](crate::Client) or [`Server`](crate::Server) whose calls it answers keeps it open: it never
+    /// closes by the drop of the other handles. Take [`Context::peer`] and [`Context::server`] instead, or keep a clone of the [`Peer`]
+    /// or a [`WeakServer`](crate::WeakServer), which keep nothing open.
     ///
     /// # Errors
     /// The method has a handler already (RPC-07), or its name is reserved (RPC-08).
@@ -384,11 +433,22 @@ pub(crate) fn taken(method: &str) -> Error {
     CallError::MethodTaken(method.to_owned()).into()
 }
 
+fn check_name(method: &str) -> Result<(), Error> {
+    if method.is_empty() { Err(argument("the method", "its name is empty")) } else { Ok(()) }
+}
+
+/// SBP-04: what a raw message may be sent on.
+fn check_subject(subject: &str) -> Result<(), Error> {
+    if let Ok(Subject::App(_)) = Subject::parse(subject) {
+        return Ok(());
+    }
+    let given: String = subject.chars().take(80).flat_map(char::escape_debug).collect();
+    Err(argument("the subject", format!("`{given}` is not `app/…`, at most {MAX_SUBJECT} bytes, without NUL")))
+}
+
 /// RPC-08: the platform's names.
 pub(crate) fn check_method(method: &str, quirks: Quirks) -> Result<(), Error> {
-    if method.is_empty() {
-        return Err(argument("the method", "its name is empty"));
-    }
+    check_name(method)?;
     if method.starts_with("$sideband/") && !quirks.has(Quirk::GivesAwayReservedNames) {
         return Err(argument("the method", format!("`{method}`: names under `$sideband/` are the platform's")));
     }
@@ -398,11 +458,11 @@ pub(crate) fn check_method(method: &str, quirks: Quirks) -> Result<(), Error> {
 /// RPC-08: the platform's methods that tell of all methods.
 pub(crate) fn introspection() -> [(&'static str, Handler); 2] {
     let list = erase(|_: serde::de::IgnoredAny, context: Context| async move {
-        let methods: Vec<_> = context.peer.hub.described().into_keys().collect();
+        let methods: Vec<_> = context.peer().hub.described().into_keys().collect();
         Ok::<_, HandlerError>(serde_json::json!({ "methods": methods }))
     });
     let describe = erase(|_: serde::de::IgnoredAny, context: Context| async move {
-        Ok::<_, HandlerError>(context.peer.hub.described())
+        Ok::<_, HandlerError>(context.peer().hub.described())
     });
     [("$sideband/rpc.list", list), ("$sideband/rpc.describe", describe)]
 }
@@ -440,26 +500,37 @@ where
     })
 }
 
-/// What a handler is given besides its params.
-#[derive(Debug, Clone)]
-pub struct Context {
-    peer: Peer,
-}
-
-impl Context {
-    pub(crate) fn new(peer: Peer) -> Self {
-        Self { peer }
-    }
-
-    /// Who calls.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
-}
-
 /// How a handler fails: E with a code of the application's own, 2000 or larger; a smaller one goes out as 2000 (RPC-02).
 ///
-/// Every error type becomes one by `?`, with code 2000 and its message.
+/// By `?` an error becomes one, with code 2000 and its message, and so does whatever else becomes a `Box<dyn Error + Send + Sync>`: such a
+/// box itself, a `String`, a `&str`, an `anyhow::Error`.
+///
+/// ```
+/// use sideband::{Context, HandlerError};
+///
+/// async fn read(path: String, _: Context) -> Result<String, HandlerError> {
+///     if path.is_empty() {
+///         Err("the path is empty")?;
+///     }
+///     Ok(std::fs::read_to_string(path)?)
+/// }
+///
+/// // A handler may fail with any such type as well.
+/// async fn boxed(_: (), _: Context) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+///     Ok("17".parse()?)
+/// }
+///
+/// # fn both(peer: &sideband::Peer) -> Result<(), sideband::Error> {
+/// peer.handle("read", read)?;
+/// peer.handle("boxed", boxed)?;
+/// # Ok(()) }
+/// # fn text() -> Result<(), HandlerError> { Err(format!("no. {}", 1))? }
+/// # fn rethrown() -> Result<(), HandlerError> { let fails: Result<(), Box<dyn std::error::Error + Send + Sync>> = Err("no".into()); Ok(fails?) }
+/// # assert_eq!(text().unwrap_err(), HandlerError::new(2_000, "no. 1"));
+/// # assert_eq!(rethrown().unwrap_err(), HandlerError::new(2_000, "no"));
+/// ```
+///
+/// An error that cannot be sent to another thread, or borrows, needs words of its own: `.map_err(|error| error.to_string())?`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HandlerError {
     code: i64,
@@ -486,9 +557,9 @@ impl HandlerError {
     }
 }
 
-impl<E: std::error::Error> From<E> for HandlerError {
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self::new(rpc::code::APPLICATION, error.to_string())
+        Self::new(rpc::code::APPLICATION, error.into().to_string())
     }
 }
 
@@ -510,7 +581,7 @@ impl Event {
     /// # Errors
     /// The data do not fit the type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        from_json("the event's data", self.data.as_ref())
+        from_json("data", self.name.as_str(), self.data.as_ref())
     }
 
     /// The data's JSON text.

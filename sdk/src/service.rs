@@ -113,7 +113,7 @@ impl<R> fmt::Debug for Call<R> {
 impl<R: DeserializeOwned> Call<R> {
     #[doc(hidden)]
     pub fn new(peer: &Peer, method: &'static str, params: &impl Serialize) -> Self {
-        let params = to_json("the params", params);
+        let params = to_json("params", method, params);
         Self { peer: peer.clone(), method, params, options: CallOptions::new(), result: PhantomData }
     }
 

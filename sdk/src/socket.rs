@@ -18,7 +18,11 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
-use crate::{api::without, error::whole};
+use crate::{
+    Error,
+    api::{check_plain, without},
+    error::{argument, whole},
+};
 
 pub(crate) type Socket = WebSocketStream<BoxStream>;
 
@@ -52,6 +56,12 @@ pub(crate) fn relay_url(text: &str) -> Result<Url, String> {
     }
     Target::from_url(&url).map_err(|e| e.to_string())?;
     Ok(url)
+}
+
+/// Checks a relay URL that the user gives.
+pub(crate) fn check_relay_url(text: &str) -> Result<(), Error> {
+    let url = relay_url(text).and_then(|url| check_plain(&url));
+    url.map_err(|reason| argument("the relay URL", reason))
 }
 
 /// Dials the relay with a token, up to the open WebSocket.

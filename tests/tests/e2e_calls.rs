@@ -36,7 +36,7 @@ impl Pair {
 
 /// The code, message and data of an answer that is an error.
 fn answered(error: &Error) -> (i64, &str, Option<serde_json::Value>) {
-    let Error::Call(CallError::Rpc { code, message, data }) = error else { panic!("{error:?}") };
+    let Some(CallError::Rpc { code, message, data }) = error.call_error() else { panic!("{error:?}") };
     assert_eq!(error.code(), Some("rpc_error"));
     assert_eq!(error.kind(), ErrorKind::Peer);
     (*code, message, data.as_ref().map(|data| serde_json::from_slice(data).unwrap()))
@@ -44,7 +44,7 @@ fn answered(error: &Error) -> (i64, &str, Option<serde_json::Value>) {
 
 /// The size that a message which is too large would have had.
 fn too_large(error: &Error) -> usize {
-    let Error::Call(CallError::MessageTooLarge { size }) = error else { panic!("{error:?}") };
+    let Some(CallError::MessageTooLarge { size }) = error.call_error() else { panic!("{error:?}") };
     assert_eq!(error.code(), Some("message_too_large"));
     let text = error.to_string();
     assert!(text.contains(&size.to_string()) && text.contains(&MAX_PLAINTEXT.to_string()), "{text}");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sideband::{Client, Connection, Context, Error, HandlerError, Lifecycle, Server, ServerEvent, State};
+use sideband::{Client, Connection, Context, HandlerError, Lifecycle, Server, ServerEvent, State};
 use sideband_protocol::{crypto::Identity, peer::CallError, wire::MAX_PLAINTEXT};
 use sideband_sim_kit::event::EventKind;
 use tokio::{
@@ -192,9 +192,9 @@ async fn rust_client_python_daemon_calls_and_events() {
     assert_eq!(call(&client, "add", json!({ "a": 19, "b": 23 })).await, 42);
 
     let error = soon(client.call::<_, Value>("boom", ())).await.unwrap_err();
-    assert!(matches!(error, Error::Call(CallError::Rpc { code: 2_000, .. })), "{error:?}");
+    assert!(error.rpc_code() == Some(2_000), "{error:?}");
     let error = soon(client.call::<_, Value>("no such method", ())).await.unwrap_err();
-    assert!(matches!(error, Error::Call(CallError::Rpc { code: 1_101, .. })), "{error:?}");
+    assert!(error.rpc_code() == Some(1_101), "{error:?}");
 
     // Out of order (RPC-01, RPC-06).
     let slow = client.call::<_, Value>("sleep", json!({ "ms": 200 }));
@@ -208,10 +208,9 @@ async fn rust_client_python_daemon_calls_and_events() {
     soon(slow).await.unwrap();
 
     // The largest request that fits.
-    let over = match soon(client.call::<_, Value>("echo", "x".repeat(70_000))).await.unwrap_err() {
-        Error::Call(CallError::MessageTooLarge { size }) => size - 70_000,
-        other => panic!("{other:?}"),
-    };
+    let error = soon(client.call::<_, Value>("echo", "x".repeat(70_000))).await.unwrap_err();
+    let Some(CallError::MessageTooLarge { size }) = error.call_error() else { panic!("{error:?}") };
+    let over = size - 70_000;
     let text = "x".repeat(MAX_PLAINTEXT - over);
     assert_eq!(call(&client, "echo", json!(text)).await, text);
 
@@ -360,7 +359,7 @@ async fn python_client_rust_daemon_calls_and_events() {
     assert!(script.call("echo", Value::Null).await.is_ok());
     assert_eq!(soon(connection.call::<_, Value>("mirror", json!({ "a": 1 }))).await.unwrap(), json!({ "a": 1 }));
     let error = soon(connection.call::<_, Value>("nobody", ())).await.unwrap_err();
-    assert!(matches!(error, Error::Call(CallError::Rpc { code: 1_101, .. })), "{error:?}");
+    assert!(error.rpc_code() == Some(1_101), "{error:?}");
 
     script.finish().await;
     let closed = server_event(&mut events, |event| matches!(event, ServerEvent::Closed { .. })).await;

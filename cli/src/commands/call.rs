@@ -192,7 +192,7 @@ async fn call(args: &CallArgs, client: &Client, who: Who, out: &Output) -> Resul
 
 /// Why a call came to nothing. Where its session ended, the client closes and knows why: it makes no second attempt.
 async fn failed(error: &Error, client: &Client, who: Who) -> Failure {
-    if let Error::Call(call @ (CallError::NotConnected | CallError::PeerClosed)) = error
+    if let Some(call @ (CallError::NotConnected | CallError::PeerClosed)) = error.call_error()
         && let Ok(reason) = tokio::time::timeout(GOODBYE, client.closed()).await
         && let Some(cause) = Error::Closed(reason).cause()
     {

@@ -63,6 +63,8 @@ pub struct Client {
     unauthorized_before: bool,
     /// A redeem gave a session: no further attempt is made (CLI-02).
     redeemed: bool,
+    /// Why it is closed, once it is.
+    close_reason: Option<CloseReason>,
     /// A redeem ended without a readable answer: the code may be used up (CLI-02).
     redeem_unclear: bool,
     /// What the API gave last; kept for [`Quirk::ReusesSession`] only.
@@ -101,6 +103,7 @@ impl Client {
             retries: 0,
             unauthorized_before: false,
             redeemed: false,
+            close_reason: None,
             redeem_unclear: false,
             kept_grant: None,
             link: None,
@@ -114,6 +117,11 @@ impl Client {
             out: VecDeque::new(),
             refused: 0,
         }
+    }
+
+    /// Why the client is closed; `None` while it is not.
+    pub const fn close_reason(&self) -> Option<&CloseReason> {
+        self.close_reason.as_ref()
     }
 
     /// Where the client is.
@@ -171,6 +179,7 @@ impl Client {
             retries: _,
             unauthorized_before: _,
             redeemed: _,
+            close_reason: _,
             redeem_unclear: _,
             link: _,
             untaken: _,
@@ -364,7 +373,7 @@ impl Client {
             Cause::ApiTimeout
                 | Cause::ApiUnreadable(_)
                 | Cause::ApiUnreachable(_)
-                | Cause::Api { status: 500..=599, .. }
+                | Cause::Api { status: 100..=299 | 500..=599, .. }
         );
         cause
     }
@@ -386,6 +395,7 @@ impl Client {
     }
 
     fn shut(&mut self, reason: CloseReason, code: u16) {
+        self.close_reason = Some(reason.clone());
         self.phase = Phase::Closed;
         // CLI-14
         let over = if self.has(Quirk::ClosesAsDisconnected) { CallError::NotConnected } else { CallError::PeerClosed };

@@ -44,6 +44,13 @@ fn expected_after_redeem(row: Row, cause: &Cause) -> Outcome {
 fn cli_05_api_status_by_mode() {
     // status, account, Quick Connect
     let table = [
+        (103, Retry, Retry),
+        (201, Retry, Retry),
+        (202, Retry, Retry),
+        (204, Retry, Retry),
+        (206, Retry, Retry),
+        (299, Retry, Retry),
+        (300, Fatal, Fatal),
         (400, Fatal, Fatal),
         (401, Fatal, Fatal),
         (403, Fatal, Fatal),
@@ -88,9 +95,21 @@ fn cli_05_token_source_and_api_faults_are_retried() {
     }
 }
 
+/// A token that cannot be one does not become one by waiting.
+#[test]
+fn cli_05_unusable_token_is_fatal() {
+    let cause = Cause::UnusableToken("it is empty");
+    let mut world = World::fresh_at(Stage::Token, account());
+    world.fail_job(cause.clone());
+    assert_eq!(outcome(&world.bench.take()), expected(Fatal, &cause));
+}
+
 #[test]
 fn cli_05_upgrade_status() {
     let table = [
+        (103, Retry),
+        (200, Retry),
+        (204, Retry),
         (401, Retry),
         (409, Retry),
         (429, Retry),
@@ -155,7 +174,7 @@ fn cli_05_upgrade_401_is_retried_once_until_active_again() {
     assert_eq!(outcome(&world.bench.take()), Outcome::Closed(CloseReason::Fatal(upgrade(401))));
 }
 
-/// Every Control code: before active, and in an active session. `None`: it goes on (CLI-11; CLI-05's `rate_limited` ◇).
+/// Every Control code: before active, and in an active session. `None`: it goes on (CLI-11; CLI-05 on `rate_limited`).
 #[test]
 fn cli_05_every_control_code() {
     use ControlCode as C;
@@ -305,6 +324,7 @@ fn cli_02_404_after_an_unclear_redeem_says_that_the_code_may_be_burned() {
     let unclear = [
         (None, false),
         (Some(api(429)), false),
+        (Some(api(204)), true),
         (Some(api(500)), true),
         (Some(Cause::ApiTimeout), true),
         (Some(Cause::ApiUnreachable("reset".to_owned())), true),

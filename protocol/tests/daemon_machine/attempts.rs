@@ -88,7 +88,12 @@ macro_rules! rows {
 }
 
 rows! {
-    dmn_01_api_204_ends: at_the_api(api(204)) => Ends;
+    dmn_01_api_103_is_retried: at_the_api(api(103)) => Retries;
+    dmn_01_api_201_is_retried: at_the_api(api(201)) => Retries;
+    dmn_01_api_202_is_retried: at_the_api(api(202)) => Retries;
+    dmn_01_api_204_is_retried: at_the_api(api(204)) => Retries;
+    dmn_01_api_206_is_retried: at_the_api(api(206)) => Retries;
+    dmn_01_api_300_ends: at_the_api(api(300)) => Ends;
     dmn_01_api_301_ends: at_the_api(api(301)) => Ends;
     dmn_01_api_307_ends: at_the_api(api(307)) => Ends;
     dmn_01_api_400_ends: at_the_api(api(400)) => Ends;
@@ -109,6 +114,8 @@ rows! {
     dmn_01_unreadable_200_is_retried: at_the_api(Cause::ApiUnreadable("html".to_owned())) => Retries;
     dmn_01_api_out_of_reach_is_retried: at_the_api(Cause::ApiUnreachable("refused".to_owned())) => Retries;
 
+    dmn_01_upgrade_103_is_retried: at_the_dial(upgrade(103)) => Retries;
+    dmn_01_upgrade_204_is_retried: at_the_dial(upgrade(204)) => Retries;
     dmn_01_upgrade_301_ends: at_the_dial(upgrade(301)) => Ends;
     dmn_01_upgrade_400_ends: at_the_dial(upgrade(400)) => Ends;
     dmn_01_upgrade_401_is_retried: at_the_dial(upgrade(401)) => Retries;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -22,20 +22,20 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Connection, Server,
+    Connection, Server, WeakServer,
     host::{DaemonHost, MOST_AFTERWARDS},
     server::{Access, Owner, Status},
 };
 use crate::{
-    Error, HandlerError,
-    api::ApiUrl,
+    Context, Error, HandlerError,
+    api::{ApiUrl, check_credential},
     client::default_env,
     driver::{Shared, drive},
-    error::argument,
+    error::{argument, check_runtime},
     hub::{Handler, Handlers, MethodInfo},
     identity::StoreError,
     options::{check_endpoint, handler_options},
-    peer::{Context, check_method, erase, introspection, taken},
+    peer::{check_method, erase, introspection, taken},
     service::Service,
     socket,
     telemetry::{self, Role},
@@ -78,13 +78,11 @@ impl Daemon {
     /// A daemon on this control plane and relay, by its API key `sbnd_dak_…`.
     ///
     /// # Errors
-    /// A bad URL, or a key that cannot be one.
+    /// A bad URL, such as one with a password, or a key that cannot be one.
     pub fn new(api_url: &str, relay_url: &str, api_key: impl Into<String>) -> Result<Self, Error> {
         let api_key = Zeroizing::new(api_key.into());
-        if api_key.is_empty() || !api_key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(argument("the API key", "it is empty or has characters that no key has"));
-        }
-        socket::relay_url(relay_url).map_err(|reason| argument("the relay URL", reason))?;
+        check_credential(&api_key).map_err(|reason| argument("the API key", reason))?;
+        socket::check_relay_url(relay_url)?;
         Ok(Self {
             api: ApiUrl::parse(api_url)?,
             relay: relay_url.to_owned(),
@@ -236,9 +234,10 @@ impl Daemon {
     /// the relay socket stands for the first time; [`Server::when_online`] waits for that.
     ///
     /// # Errors
-    /// A policy, limit or id that cannot work. The world cannot be set up.
+    /// A policy, limit or id that cannot work. No Tokio runtime here. The world cannot be set up.
     pub fn start(self) -> Result<Server, Error> {
         self.check()?;
+        check_runtime()?;
         let env = match self.env {
             Some(env) => env,
             None => default_env()?,
@@ -272,26 +271,30 @@ impl Daemon {
             resume: self.resume,
             api_timeout: self.connection.api_timeout,
         });
-        let host = DaemonHost {
-            access: access.clone(),
-            entropy,
-            shared: shared.clone(),
-            handlers: self.handlers,
-            handler_timeout: self.handler_timeout,
-            quirks: self.quirks,
-            on_connection: self.on_connection,
-            afterwards: Arc::new(Semaphore::new(MOST_AFTERWARDS)),
-            connections: connections.clone(),
-            lifecycle: lifecycle.clone(),
-            status: status.clone(),
-        };
         telemetry::started(Role::Daemon, self.quirks);
         shared.with(|machine, now| machine.start(now));
-        let run = drive(shared.clone(), host, finished.clone());
-        tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
-        // Dropping it from here on closes the machine.
-        let first = Mutex::new(Some(from_the_start));
-        Ok(Server(Arc::new(Owner { shared, access, fingerprint, connections, lifecycle, first, status, finished })))
+        let owner = |server: &Weak<Owner>| {
+            let host = DaemonHost {
+                server: WeakServer(server.clone()),
+                access: access.clone(),
+                entropy,
+                shared: shared.clone(),
+                handlers: self.handlers,
+                handler_timeout: self.handler_timeout,
+                quirks: self.quirks,
+                on_connection: self.on_connection,
+                afterwards: Arc::new(Semaphore::new(MOST_AFTERWARDS)),
+                connections: connections.clone(),
+                lifecycle: lifecycle.clone(),
+                status: status.clone(),
+            };
+            let run = drive(shared.clone(), host, finished.clone());
+            tokio::spawn(run.instrument(tracing::info_span!(target: "sideband::daemon", "daemon")));
+            // Dropping it from here on closes the machine.
+            let first = Mutex::new(Some(from_the_start));
+            Owner { shared, access, fingerprint, connections, lifecycle, first, status, finished }
+        };
+        Ok(Server(Arc::new_cyclic(owner)))
     }
 
     fn check(&self) -> Result<(), Error> {

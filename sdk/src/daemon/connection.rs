@@ -1,12 +1,12 @@
 //! One session of a daemon.
 
-use std::{collections::BTreeSet, fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 use sideband_env::BoxFuture;
 use sideband_protocol::{
     SessionId,
-    client::CallLimits,
+    client::{CallLimits, RpcPolicy},
     daemon::{Daemon as Machine, SessionHandle, SessionState},
     event::EventName,
     peer::{Answer, CallError, CallId},
@@ -14,6 +14,7 @@ use sideband_protocol::{
 };
 use tokio::sync::watch;
 
+use super::Server;
 use crate::{
     driver::Shared,
     peer::{Peer, PeerCore},
@@ -66,6 +67,12 @@ impl Connection {
         let _ = self.over.clone().wait_for(|over| *over).await;
     }
 
+    /// The daemon whose session this is, to reach the other ones; `None` once the daemon's last handle is dropped. What is returned is
+    /// one more, which keeps the daemon open.
+    pub fn server(&self) -> Option<Server> {
+        self.peer.hub().place.get()?.server.upgrade()
+    }
+
     /// Ends the session: SBP Close, then Signal(close) (SBP-07, DMN-15). Others go on.
     pub fn close(&self) {
         self.shared.with(|machine, _| machine.close_session(self.handle));
@@ -101,8 +108,8 @@ impl PeerCore for SessionCore {
     fn release(&self, size: usize) {
         self.shared.with(|machine, _| machine.release(self.session, size));
     }
-    fn total(&self) -> Option<Duration> {
-        self.shared.look(|machine| machine.rpc_policy().total)
+    fn policy(&self) -> RpcPolicy {
+        self.shared.look(Machine::rpc_policy)
     }
     fn writable(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.writable())

@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Connection, ServerEvent,
+    Connection, ServerEvent, WeakServer,
     builder::OnConnection,
     connection::SessionCore,
     server::{Access, Connections, Status},
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     api,
     client::fork,
+    context::Place,
     driver::{Host, JobFuture, Shared, boxed},
     error::whole,
     hub::{Handlers, Hub, lock},
@@ -38,6 +39,7 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 pub(super) const MOST_AFTERWARDS: usize = 1_024;
 
 pub(super) struct DaemonHost {
+    pub(super) server: WeakServer,
     pub(super) access: Arc<Access>,
     pub(super) entropy: Box<dyn Entropy>,
     pub(super) shared: Arc<Shared<Machine>>,
@@ -61,6 +63,7 @@ impl DaemonHost {
         let session = handle.id;
         let core = Arc::new(SessionCore { shared: self.shared.clone(), session: handle });
         let hub = Arc::new(Hub::new(Some(self.handlers.clone()), self.handler_timeout, self.quirks));
+        hub.stands_at(Place { session, peer_id: peer_id.into(), server: self.server.clone() });
         let (end, over) = watch::channel(false);
         let connection = Connection {
             peer: Peer::new(core, hub.clone()),
@@ -132,6 +135,7 @@ impl DaemonHost {
     fn closed(&self, session: SessionId, cause: &Cause) {
         let connection = lock(&self.connections).remove(&session);
         if let Some(connection) = connection {
+            connection.peer.hub().ended_by(cause);
             connection.end.send_replace(true);
             if *cause != Cause::Closed {
                 connection.peer.lose_receipts();

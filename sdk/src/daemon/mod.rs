@@ -10,5 +10,5 @@ pub use self::{
     builder::Daemon,
     connection::Connection,
     events::{QuickConnectCode, ServerEvent, ServerEvents},
-    server::Server,
+    server::{Server, WeakServer},
 };

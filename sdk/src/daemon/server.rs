@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use crate::{
     Error,
     api::{self, ApiUrl, Credential},
     driver::Shared,
-    error::argument,
+    error::{CallFailure, argument},
     hub::lock,
     peer::to_json,
     told::Told,
@@ -87,7 +87,29 @@ impl fmt::Debug for Server {
     }
 }
 
+/// A [`Server`] that keeps nothing open: what a handler may hold of its own daemon.
+#[derive(Clone)]
+pub struct WeakServer(pub(super) Weak<Owner>);
+
+impl fmt::Debug for WeakServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakServer")
+    }
+}
+
+impl WeakServer {
+    /// The server, if a handle of it is left. What is returned is one more.
+    pub fn upgrade(&self) -> Option<Server> {
+        self.0.upgrade().map(Server)
+    }
+}
+
 impl Server {
+    /// A handle that does not keep the daemon open.
+    pub fn downgrade(&self) -> WeakServer {
+        WeakServer(Arc::downgrade(&self.0))
+    }
+
     /// The daemon's id (DMN-02, DMN-14).
     pub fn daemon_id(&self) -> String {
         self.0.shared.look(|machine| machine.daemon_id().to_owned())
@@ -127,6 +149,11 @@ impl Server {
         lock(&self.0.connections).values().cloned().collect()
     }
 
+    /// The session of this id, if it stands or is paused.
+    pub fn connection(&self, session: SessionId) -> Option<Connection> {
+        lock(&self.0.connections).get(&session).cloned()
+    }
+
     /// Everything that happens, in order: for the first who asks from the very start, for everybody later from now on. A reader that is
     /// more than 1,024 events behind is told how many it missed.
     pub fn events(&self) -> ServerEvents {
@@ -146,13 +173,15 @@ impl Server {
     /// A bad name, data that do not become JSON, or too large for one frame.
     pub async fn broadcast<D: Serialize>(&self, name: &str, data: D) -> Result<usize, Error> {
         let name = EventName::new(name).map_err(CallError::InvalidPattern)?;
-        let data = to_json("the event's data", &data)?;
+        let data = to_json("data", name.as_str(), &data)?;
         self.0.shared.writable().await;
         let mut taken = 0;
         for connection in self.connections() {
             match self.0.shared.with(|machine, _| machine.emit(connection.handle, &name, Some(data.clone()))) {
                 Ok(()) => taken += 1,
-                Err(error @ CallError::MessageTooLarge { .. }) => return Err(error.into()),
+                Err(error @ CallError::MessageTooLarge { .. }) => {
+                    return Err(CallFailure::new("the event", name.as_str(), error).into());
+                }
                 // It ended just now.
                 Err(_) => {}
             }

@@ -285,8 +285,8 @@ witnesses! {
                 meeting.link.send_envelope(&error).await;
                 let error = outcome(call).await.unwrap_err();
                 assert_eq!((error.code(), error.kind()), (Some("rpc_error"), ErrorKind::Peer), "{:?}", setup.arm);
-                let Error::Call(error) = error else { panic!("{error:?}") };
-                assert_eq!(error, CallError::Rpc { code, message: "words".to_owned(), data }, "{:?}", setup.arm);
+                let answered = CallError::Rpc { code, message: "words".to_owned(), data };
+                assert_eq!(error.call_error(), Some(&answered), "{:?}", setup.arm);
             }
         })
         .await;

@@ -28,6 +28,108 @@ async fn cli_08_a_fatal_api_failure_is_told_in_one_line_and_as_a_chain() {
     assert!(cause.source().is_none());
 }
 
+/// CLI-08, CLI-14: a call that fails because its client has closed says which call and why, waited for or made later.
+#[tokio::test(start_paused = true)]
+async fn cli_08_calls_of_a_closed_client_name_themselves_and_the_reason() {
+    let (mut world, env) = World::new(1);
+    let client = connect(&env);
+    let waiting = client.clone();
+    let waiting = tokio::spawn(async move { waiting.call::<_, ()>("add", ()).await });
+    world.api().await.refuse(404);
+    client.closed().await;
+    for error in [soon("the call", waiting).await.unwrap(), client.call::<_, ()>("add", ()).await] {
+        let error = error.unwrap_err();
+        let said = "the call of `add` failed: the client is closed: the API answered 404 NOT_FOUND: refused with 404";
+        assert_eq!(error.to_string(), said);
+        assert_eq!((error.code(), error.status(), error.kind()), (Some("peer_closed"), Some(404), ErrorKind::Refused));
+        assert!(!error.is_retryable() && error.call_error() == Some(&CallError::PeerClosed));
+        let closed = error.source().unwrap().downcast_ref::<Error>().unwrap();
+        let reason = closed.source().unwrap().downcast_ref::<CloseReason>().unwrap();
+        assert_eq!(Some(reason.source().unwrap().downcast_ref::<Cause>().unwrap()), error.cause());
+    }
+    for (error, said) in [
+        (client.emit("chat.said", 1).await, "the event `chat.said` failed: the client is closed: the API"),
+        (client.send("app/x", "x").await, "the message on `app/x` failed: the client is closed: the API"),
+        (client.send_confirmed("app/x", "x").await, "the message on `app/x` failed: the client is closed: the API"),
+    ] {
+        let error = error.unwrap_err();
+        assert!(error.to_string().starts_with(said), "{error}");
+        assert_eq!((error.code(), error.status()), (Some("peer_closed"), Some(404)));
+    }
+}
+
+/// What is made of a daemon's session that is over says why it is.
+#[tokio::test(start_paused = true)]
+async fn sbp_07_calls_to_a_client_that_left_say_so() {
+    let (mut world, env) = World::new(1);
+    let server = daemon(&env).start().unwrap();
+    let mut link = world.go_online(true).await;
+    let id = world.meet(&mut link).await;
+    link.is_alive_on(id).await;
+    let connection = server.connections().remove(0);
+    let calling = connection.clone();
+    let waiting = tokio::spawn(async move { calling.call::<_, ()>("ask", ()).await });
+    assert_eq!(link.called().await.0, "ask");
+    link.say(sideband_protocol::sbp::FrameBody::Close { reason: "bye".to_owned() }).await;
+    soon("the end", connection.closed()).await;
+    for error in [soon("the call", waiting).await.unwrap(), connection.call::<_, ()>("ask", ()).await] {
+        let error = error.unwrap_err();
+        let said = "the call of `ask` failed: there is no connection: the other side closed the session: bye";
+        assert_eq!((error.to_string(), error.code()), (said.to_owned(), Some("not_connected")));
+        assert_eq!(error.kind(), ErrorKind::Network);
+        assert!(matches!(error.cause(), Some(Cause::PeerClosed { reason }) if reason == "bye"), "{error:?}");
+    }
+}
+
+/// RPC-05: a call without an answer names itself and the limit that it has passed.
+#[tokio::test(start_paused = true)]
+async fn rpc_05_a_call_without_an_answer_names_its_limit() {
+    let second = Duration::from_secs(1);
+    let (mut world, env) = World::new(1);
+    let client = account(&env).rpc(RpcPolicy { timeout: 4 * second, total: Some(9 * second) }).connect().unwrap();
+    let waits = |options: CallOptions, said: &'static str, limit: u32| {
+        let client = client.clone();
+        async move {
+            let error = client.call_with::<_, ()>("slow", (), options).await.unwrap_err();
+            assert_eq!(error.to_string(), format!("the call of `slow` failed: {said}"));
+            assert_eq!((error.code(), error.kind()), (Some("rpc_timeout"), ErrorKind::Network));
+            let Error::Call(failure) = &error else { panic!("{error:?}") };
+            assert_eq!((failure.name(), failure.limit()), (Some("slow"), Some(limit * second)));
+        }
+    };
+    // Before there is a connection only the total time counts.
+    waits(CallOptions::new(), "no answer within 9s in all", 9).await;
+    waits(CallOptions::new().total(5 * second), "no answer within 5s in all", 5).await;
+    let _link = world.join().await;
+    client.when_ready().await.unwrap();
+    waits(CallOptions::new(), "no answer within 4s", 4).await;
+    waits(CallOptions::new().timeout(3 * second), "no answer within 3s", 3).await;
+    waits(CallOptions::new().timeout(3 * second).total(2 * second), "no answer within 2s in all", 2).await;
+}
+
+/// RPC-02: what a handler of the other side answered is there by name.
+#[tokio::test(start_paused = true)]
+async fn rpc_02_what_the_other_side_answered_can_be_read() {
+    let (mut world, env) = World::new(1);
+    let client = connect(&env);
+    let mut link = world.join().await;
+    for data in [None, Some(json!({ "left": 3 }))] {
+        let answering = async {
+            let (_, _, cid) = link.called().await;
+            let raw = data.as_ref().map(|data| data.to_string().into());
+            let answer = Envelope::Error { cid, code: 4_711, message: "sold out".to_owned(), data: raw };
+            link.send_envelope(&answer).await;
+        };
+        let (called, ()) = tokio::join!(client.call::<_, ()>("buy", ()), answering);
+        let error = called.unwrap_err();
+        assert_eq!(error.to_string(), "the call of `buy` failed: the other side answered error 4711: sold out");
+        assert_eq!((error.rpc_code(), error.rpc_message()), (Some(4_711), Some("sold out")));
+        assert_eq!((error.rpc_data(), error.kind()), (data, ErrorKind::Peer));
+    }
+    let other = client.subscribe("a.**").unwrap_err();
+    assert_eq!((other.rpc_code(), other.rpc_message(), other.rpc_data()), (None, None, None));
+}
+
 /// CLI-08: used-up retries carry the last cause.
 #[tokio::test(start_paused = true)]
 async fn cli_08_retries_that_are_used_up_carry_the_last_cause() {
@@ -91,6 +193,30 @@ fn arguments_that_cannot_be_are_refused_at_once() {
         assert!(text.contains("the API URL") && text.contains(words), "{api:?}: {text}");
     }
     assert!(account(API_URL, "").contains("the daemon id"));
+    for (api, words) in [
+        ("http://us3r@api.test/", "`http://api.test/` has a user or a password"),
+        ("http://us3r:s3cret@api.test/v1", "`http://api.test/v1` has a user or a password"),
+        ("http://:s3cret@api.test", "has a user or a password"),
+        ("http://api.test/?key=s3cret", "`http://api.test/` has a query"),
+        ("http://api.test/#s3cret", "`http://api.test/` has a fragment"),
+    ] {
+        let daemon = Daemon::new(api, RELAY_URL, "sbnd_dak_x");
+        for text in [account(api, DAEMON), wrong(QuickConnect::new(api, "abcd-efgh-ijkl")), wrong(daemon)] {
+            assert!(text.contains("the API URL is not usable: ") && text.contains(words), "{api:?}: {text}");
+            assert!(!text.contains("s3cr") && !text.contains("us3r"), "{text}");
+        }
+    }
+    for (relay, words) in [
+        ("ws://us3r:s3cret@relay.test/x", "`ws://relay.test/x` has a user or a password"),
+        ("ws://relay.test/#s3cret", "`ws://relay.test/` has a fragment"),
+    ] {
+        let client = Account::with_token(API_URL, DAEMON, "t").unwrap();
+        for text in [wrong(Daemon::new(API_URL, relay, "sbnd_dak_x")), wrong(client.relay_url(relay))] {
+            assert!(text.contains("the relay URL is not usable: ") && text.contains(words), "{relay:?}: {text}");
+            assert!(!text.contains("s3cr") && !text.contains("us3r"), "{text}");
+        }
+    }
+    assert!(Daemon::new(API_URL, "ws://relay.test/?region=eu", "sbnd_dak_x").is_ok(), "the relay is asked with it");
     for code in ["", "abcd", "abcd-efgh-ijk1", "ABCD-EFGH-IJKL-", "https://x/#qc=", "abcd-efgh-ijkl-mnop"] {
         let text = wrong(QuickConnect::new(API_URL, code));
         assert!(text.contains("the Quick Connect code"), "{code:?}: {text}");
@@ -103,6 +229,13 @@ fn arguments_that_cannot_be_are_refused_at_once() {
     }
     for key in ["", "two words", "sbnd_dak_\n"] {
         assert!(wrong(Daemon::new(API_URL, RELAY_URL, key)).contains("the API key"), "{key:?}");
+    }
+    for (token, words) in
+        [("", "it is empty"), ("a s3cret", "a space"), ("s3cret\n", "a line break"), ("s3crét", "ASCII")]
+    {
+        let text = wrong(Account::with_token(API_URL, DAEMON, token));
+        assert!(text.contains("the access token is not usable: ") && text.contains(words), "{token:?}: {text}");
+        assert!(!text.contains("s3cr"), "a token is a secret: {text}");
     }
 }
 
@@ -278,7 +411,35 @@ async fn evt_01_rpc_07_names_are_refused_with_their_code() {
     client.handle("m", answer).unwrap();
     let taken = client.handle("m", answer).unwrap_err();
     assert_eq!((taken.code(), taken.kind()), (Some("rpc_method_already_registered"), ErrorKind::Misuse));
-    assert!(matches!(&taken, Error::Call(CallError::MethodTaken(method)) if method == "m"), "{taken:?}");
+    assert!(matches!(taken.call_error(), Some(CallError::MethodTaken(method)) if method == "m"), "{taken:?}");
     assert!(client.handle("$sideband/x", answer).unwrap_err().to_string().contains("platform"));
     assert!(client.handle("", answer).unwrap_err().to_string().contains("empty"));
+    assert_eq!(wrong(client.call::<_, ()>("", ()).await), "the method is not usable: its name is empty");
+}
+
+/// SBP-04: a subject is refused where it is given, whatever state the client is in, and is named.
+#[tokio::test(start_paused = true)]
+async fn sbp_04_subjects_are_refused_at_the_call() {
+    let (mut world, env) = World::new(1);
+    let client = connect(&env);
+    let mut held = None;
+    for active in [false, true] {
+        let long = format!("app/{}", "x".repeat(253));
+        for subject in ["", "rpc", "event", "app", "stream/x", "app/\0", &long] {
+            let given: String = subject.chars().take(80).flat_map(char::escape_debug).collect();
+            for text in [wrong(client.send(subject, "x").await), wrong(client.send_confirmed(subject, "x").await)] {
+                assert!(
+                    text.starts_with("the subject is not usable: ") && text.contains(&format!("`{given}`")),
+                    "{text}"
+                );
+            }
+        }
+        if !active {
+            let mut link = world.join().await;
+            client.when_ready().await.unwrap();
+            link.is_alive().await;
+            held = Some(link);
+        }
+    }
+    held.unwrap().is_alive().await;
 }

@@ -2,6 +2,7 @@
 
 mod afterwards;
 mod cancel;
+mod context;
 mod errors;
 mod handlers;
 mod identity;

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::support::{account, connect, daemon};
 
 const SHUT_DOWN: Cause = Cause::Stopped("the runtime was shut down");
-const PANICKED: Cause = Cause::Stopped("its task panicked");
+const PANICKED: Cause = Cause::Bug("its task panicked");
 
 /// Time is virtual, so that whoever waits in vain fails at once.
 fn paused() -> Runtime {
@@ -51,7 +51,8 @@ async fn wait(waiters: &mut [Waiter]) {
 
 fn is_told(what: &str, error: &Error, cause: &Cause) {
     assert_eq!(error.cause(), Some(cause), "{what}: {error}");
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Closed, Some("peer_closed")), "{what}");
+    let kind = if let Cause::Bug(_) = cause { ErrorKind::Bug } else { ErrorKind::Closed };
+    assert_eq!((error.kind(), error.code()), (kind, Some("peer_closed")), "{what}");
     assert!(error.to_string().contains(&cause.to_string()) && !error.is_retryable(), "{what}: {error}");
 }
 
@@ -189,7 +190,8 @@ fn client_that_was_closed_first_is_closed() {
         paused().block_on(async {
             soon("the close", client.close()).await;
             assert_eq!(soon("the end", client.closed()).await, CloseReason::ByUser);
-            assert_eq!(client.call::<_, ()>("m", ()).await.unwrap_err().to_string(), "the peer is closed");
+            let late = client.call::<_, ()>("m", ()).await.unwrap_err().to_string();
+            assert_eq!(late, "the call of `m` failed: the client is closed: closed by this side");
         });
     }
 }

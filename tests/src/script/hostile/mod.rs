@@ -271,6 +271,7 @@ pub fn cause_name(cause: &Cause) -> String {
         Cause::Upgrade { status, .. } => format!("upgrade_{status}"),
         other => match other {
             Cause::TokenSource(_) => "token_source",
+            Cause::UnusableToken(_) => "unusable_token",
             Cause::ApiUnreadable(_) => "api_unreadable",
             Cause::ApiUnreachable(_) => "api_unreachable",
             Cause::ApiTimeout => "api_timeout",
@@ -293,6 +294,7 @@ pub fn cause_name(cause: &Cause) -> String {
             Cause::Closed => "closed",
             Cause::HandlerFailed(_) => "handler_failed",
             Cause::Stopped(_) => "stopped",
+            Cause::Bug(_) => "bug",
             Cause::Control(_) | Cause::Api { .. } | Cause::Upgrade { .. } => "named above",
         }
         .to_owned(),

@@ -376,6 +376,10 @@ rows! {
         cli_05_frame_of_another_session_is_fatal_before_active: Early(OtherSession);
     }
     retried {
+        cli_05_api_201_is_retried: Account(Status(201));
+        cli_05_api_202_is_retried: Account(Status(202));
+        cli_05_api_204_is_retried: Account(Status(204));
+        cli_05_api_206_is_retried: Account(Status(206));
         cli_05_api_409_is_retried: Account(Status(409));
         cli_05_api_429_is_retried: Account(Status(429));
         cli_05_api_500_is_retried: Account(Status(500));
@@ -390,6 +394,7 @@ rows! {
         cli_05_api_200_with_an_error_is_retried: Account(Body(r#"{"error":{"message":"no","code":-32004}}"#));
         cli_05_api_200_without_a_member_is_retried: Account(Body(r#"{"result":{"data":{"relayUrl":"ws://r"}}}"#));
         cli_05_api_200_without_a_session_is_retried: Account(NoSession);
+        cli_05_api_204_is_retried_on_redeem: Redeem(Status(204));
         cli_05_api_429_is_retried_on_redeem: Redeem(Status(429));
         cli_05_api_500_is_retried_on_redeem: Redeem(Status(500));
         cli_05_api_503_is_retried_on_redeem: Redeem(Status(503));

@@ -86,6 +86,15 @@ witnesses! {
         assert!(world.api_within(LONG).await.is_some());
     }
 
+    async fn dmn_01_api_answers_that_succeed_with_nothing_are_retried(quirks) breaks_with [DaemonGivesUp] {
+        let (mut world, env) = World::new(103);
+        let _listening = listening(&env, quirks);
+        for status in [201, 202, 204, 206, 201, 202, 204] {
+            due(world.api()).await.answer(status, &[], "<html>log in</html>");
+        }
+        assert!(world.api_within(LONG).await.is_some());
+    }
+
     async fn dmn_01_api_400_401_403_and_404_reject_at_once(quirks) breaks_with [DaemonRetriesRefusals] {
         for status in [400, 401, 403, 404] {
             let (mut world, env) = World::new(104);
