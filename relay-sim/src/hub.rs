@@ -20,6 +20,7 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     event::{Direction, EventKind, EventSink, Role},
+    fault::FaultEngine,
     observer::{FrameSeen, WireObserver},
 };
 use tokio::sync::Notify;
@@ -36,6 +37,7 @@ pub(crate) struct Common {
     pub(crate) events: EventSink,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) trace_frames: bool,
+    pub(crate) faults: FaultEngine,
 }
 
 impl Common {
@@ -46,19 +48,19 @@ impl Common {
 }
 
 #[derive(Debug)]
-struct State {
-    machine: DaemonHub,
-    outboxes: BTreeMap<ConnId, Arc<Outbox>>,
+pub(crate) struct State {
+    pub(crate) machine: DaemonHub,
+    pub(crate) outboxes: BTreeMap<ConnId, Arc<Outbox>>,
     /// What the timer's task sleeps for; none if there is no such task.
     timer_at: Option<Instant>,
-    observer: WireObserver,
+    pub(crate) observer: WireObserver,
 }
 
 /// One daemon's machine and its connections' outboxes.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) daemon_id: String,
-    common: Arc<Common>,
+    pub(crate) common: Arc<Common>,
     state: Mutex<State>,
     timer: Notify,
     /// Nanoseconds for which the daemon's socket has been taking bytes, over all its sockets.
@@ -78,7 +80,7 @@ impl Hub {
     }
 
     /// Calls the machine and carries out what it wants.
-    fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+    pub(crate) fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state_ref = &mut *state;
         let mut turn = Turn {
@@ -283,16 +285,16 @@ pub(crate) struct HubView {
 }
 
 /// One visit to the machine, with its lock held.
-struct Turn<'a> {
-    hub: &'a Hub,
-    now: Instant,
+pub(crate) struct Turn<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) now: Instant,
     /// The same on the events' time line.
-    at: u64,
-    state: &'a mut State,
+    pub(crate) at: u64,
+    pub(crate) state: &'a mut State,
     /// The connection whose messages are handled.
     source: Option<Arc<Outbox>>,
     /// Whose task has something new to do; woken when the lock is free.
-    wake: Vec<Arc<Outbox>>,
+    pub(crate) wake: Vec<Arc<Outbox>>,
 }
 
 impl Turn<'_> {
@@ -349,7 +351,7 @@ impl Turn<'_> {
         }
     }
 
-    fn end(&mut self, conn: ConnId, end: End) {
+    pub(crate) fn end(&mut self, conn: ConnId, end: End) {
         // The machine never speaks of it again.
         if let Some(outbox) = self.state.outboxes.remove(&conn) {
             outbox.end(end);
@@ -357,7 +359,7 @@ impl Turn<'_> {
         }
     }
 
-    fn cut(&mut self, conn: ConnId) -> bool {
+    pub(crate) fn cut(&mut self, conn: ConnId) -> bool {
         let there = self.state.outboxes.contains_key(&conn);
         self.end(conn, End::Cut);
         self.state.machine.handle_closed(conn, self.now);
@@ -387,7 +389,7 @@ impl Turn<'_> {
     }
 
     /// A frame passes the door. Nothing is allocated for one that is in order, unless frames are traced.
-    fn frame(&mut self, conn: ConnId, direction: Direction, message: &[u8]) {
+    pub(crate) fn frame(&mut self, conn: ConnId, direction: Direction, message: &[u8]) {
         let seen = FrameSeen::read(message);
         match direction {
             Direction::In => self.state.observer.received(self.at, conn.0, &seen),
@@ -400,7 +402,7 @@ impl Turn<'_> {
         }
     }
 
-    fn emit(&self, session: Option<SessionId>, kind: EventKind) {
+    pub(crate) fn emit(&self, session: Option<SessionId>, kind: EventKind) {
         self.hub.common.events.emit(Some(&self.hub.daemon_id), session, kind);
     }
 }
@@ -447,7 +449,8 @@ mod tests {
     fn hub() -> Arc<Hub> {
         let timeline = Timeline::start();
         let events = EventSink::new(timeline, "relay");
-        let common = Common { timeline, events, registry: Mutex::default(), trace_frames: false };
+        let faults = FaultEngine::new(timeline);
+        let common = Common { timeline, events, registry: Mutex::default(), trace_frames: false, faults };
         Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common))
     }
 

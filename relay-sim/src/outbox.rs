@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use sideband_protocol::relay::Watched;
+use sideband_protocol::{Instant, relay::Watched};
 
 use crate::limits::LiveLimits;
 
@@ -53,6 +53,15 @@ pub(crate) enum End {
     Cut,
 }
 
+/// How a fault keeps the connection from reading and writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stall {
+    /// For ever, and nobody here notices (REL-11).
+    Ghost,
+    /// Until then.
+    Until(Instant),
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     messages: VecDeque<Queued>,
@@ -60,6 +69,9 @@ struct Queue {
     /// Those of `bytes` that are the relay's own words.
     own: usize,
     end: Option<End>,
+    /// The words of the close, if a fault has given some.
+    reason: Option<String>,
+    stall: Option<Stall>,
 }
 
 /// The connection's end is decided or its receiver is too slow: the message was not taken.
@@ -73,6 +85,8 @@ pub(crate) struct Outbox {
     waker: AtomicWaker,
     limits: Arc<LiveLimits>,
     whose: Watched,
+    /// The user of a client.
+    user: Option<Box<str>>,
     /// Bytes from this connection that a daemon has not taken yet.
     ahead: AtomicUsize,
     /// Bytes from this connection that daemons have taken or lost, ever.
@@ -81,11 +95,17 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(whose: Watched, limits: Arc<LiveLimits>) -> Arc<Self> {
+        Self::of(whose, None, limits)
+    }
+
+    /// The outbox of a user's connection, or of a daemon's.
+    pub(crate) fn of(whose: Watched, user: Option<&str>, limits: Arc<LiveLimits>) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
             waker: AtomicWaker::new(),
             limits,
             whose,
+            user: user.map(Into::into),
             ahead: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
         })
@@ -93,6 +113,10 @@ impl Outbox {
 
     pub(crate) fn whose(&self) -> Watched {
         self.whose
+    }
+
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     pub(crate) fn limits(&self) -> &LiveLimits {
@@ -151,6 +175,40 @@ impl Outbox {
         drop(queue);
         // Outside the lock: tickets wake.
         drop(tickets);
+    }
+
+    /// Decides how the connection ends, with these words in its close.
+    pub(crate) fn end_with(&self, code: u16, reason: String) {
+        self.lock().reason = Some(reason);
+        self.end(End::Close(code));
+    }
+
+    /// The words of the close, if a fault has given some.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.lock().reason.clone()
+    }
+
+    /// Keeps the connection from reading and writing; a ghost stays one, and of two pauses the longer holds.
+    pub(crate) fn stall(&self, stall: Stall) {
+        let mut queue = self.lock();
+        queue.stall = Some(match (queue.stall, stall) {
+            (Some(Stall::Ghost), _) | (_, Stall::Ghost) => Stall::Ghost,
+            (Some(Stall::Until(before)), Stall::Until(until)) => Stall::Until(before.max(until)),
+            (None, Stall::Until(until)) => Stall::Until(until),
+        });
+    }
+
+    /// What keeps the connection from reading and writing now.
+    pub(crate) fn stalled(&self, now: Instant) -> Option<Stall> {
+        let mut queue = self.lock();
+        if queue.stall.is_some_and(|stall| matches!(stall, Stall::Until(until) if until <= now)) {
+            queue.stall = None;
+        }
+        queue.stall
+    }
+
+    pub(crate) fn is_ghost(&self) -> bool {
+        self.lock().stall == Some(Stall::Ghost)
     }
 
     /// How the connection is to end, if that is decided.
