@@ -20,6 +20,7 @@ mod echo;
 mod explain;
 mod exposure;
 mod failure;
+mod faults;
 mod journal;
 mod output;
 mod quick_connect;

@@ -48,8 +48,9 @@ use tokio_tungstenite::{
 use crate::{
     config::RelayConfig,
     counted::Counted,
-    faults::{Command, Watching},
+    faults::{Command, FaultEnd, Watching},
     hub::Hub,
+    lane::Next,
     outbox::{End, Outbox, Stall},
 };
 
@@ -96,6 +97,12 @@ pub(crate) struct Connection<S> {
     faults: Option<Watching>,
     /// Its own frame rate, by fault.
     rate: Option<Limit>,
+    /// Until when faults keep what came, and nothing more is read.
+    kept: Option<Instant>,
+    /// When what waits in the outbox may go.
+    later: Option<Instant>,
+    /// How it ends when what was sent has gone.
+    fate: Option<FaultEnd>,
 }
 
 /// The first thing that came after the decision to close.
@@ -152,6 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             afterwards: None,
             faults: None,
             rate: None,
+            kept: None,
+            later: None,
+            fate: None,
         }
     }
 
@@ -248,6 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(end) = self.outbox.ending() {
             return Poll::Ready(Over::ByHub(end));
         }
+        self.see_kept(now);
         let could_read = self.may_read(now);
         let mut again = false;
         if could_read {
@@ -263,6 +274,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (Input::Some, None) => again = self.may_read(now),
             }
         }
+        if self.hub.has_frame_faults()
+            && let Some(stall) = self.outbox.stalled(now)
+        {
+            return self.poll_stalled(cx, stall, now);
+        }
         let blocked = match self.poll_output(cx) {
             Ok(Output::All) => false,
             Ok(Output::Blocked) => true,
@@ -277,7 +293,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(over) = self.poll_watch(cx, blocked, now) {
             return Poll::Ready(over);
         }
-        if let Some(at) = self.faults.as_ref().and_then(Watching::poll_timeout) {
+        let due = earliest(self.kept, self.later);
+        if let Some(at) = earliest(due, self.faults.as_ref().and_then(Watching::poll_timeout)) {
             self.arm(cx, at, now);
         }
         if again {
@@ -287,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn may_read(&self, now: Instant) -> bool {
-        self.outbox.may_read() && self.watch.may_read(now)
+        self.kept.is_none() && self.outbox.may_read() && self.watch.may_read(now)
     }
 
     /// Other limits may hold since the last turn.
@@ -320,6 +337,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+    }
+
+    /// Lets go on what faults have kept for long enough. Its peer is not silent meanwhile.
+    fn see_kept(&mut self, now: Instant) {
+        let Some(until) = self.kept else { return };
+        if until <= now {
+            self.kept = self.hub.release(self.conn, &self.outbox);
+        }
+        self.watch.handle_heard(false, now);
     }
 
     /// One turn of a connection that a fault keeps from reading and writing. A ghost goes at the sweep (REL-11); of a pause
@@ -412,7 +438,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if !self.batch.is_empty() {
             // What came before the end counts, in its order.
-            self.hub.messages(self.conn, &self.outbox, self.batch.drain(..));
+            self.kept = self.hub.messages(self.conn, &self.outbox, self.batch.drain(..));
             // A burst leaves no memory behind.
             if self.batch.capacity() > 64 {
                 self.batch = Vec::new();
@@ -440,8 +466,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Feeds what is queued, up to the budget, and flushes once.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<Output, Error> {
         let mut budget = TURN_MESSAGES;
+        let now = self.hub.timeline().now();
         let mut ws = Pin::new(&mut self.ws);
-        loop {
+        self.later = None;
+        while self.fate.is_none() {
             if budget == 0 {
                 // The flush can wait for the rest; what is gathered is written when it is large enough.
                 return Ok(Output::Some);
@@ -450,13 +478,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => return Ok(Output::Blocked),
                 Poll::Ready(ready) => ready?,
             }
-            let Some(message) = self.outbox.pop() else { break };
-            ws.as_mut().start_send(Message::Binary(message))?;
+            match self.outbox.pop_due(now) {
+                Next::Item(Ok(message)) => ws.as_mut().start_send(Message::Binary(message))?,
+                Next::Item(Err(end)) => self.fate = Some(end),
+                Next::Later(at) => {
+                    self.later = Some(at);
+                    break;
+                }
+                Next::Nothing => break,
+            }
             budget -= 1;
         }
         match ws.poll_flush(cx) {
             Poll::Pending => Ok(Output::Blocked),
-            Poll::Ready(flushed) => flushed.map(|()| Output::All),
+            Poll::Ready(flushed) => {
+                flushed?;
+                if let Some(end) = self.fate.take() {
+                    // It wakes this task.
+                    self.hub.with(|turn| turn.end_by_fault(self.conn, end));
+                }
+                Ok(Output::All)
+            }
         }
     }
 

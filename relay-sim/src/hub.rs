@@ -20,14 +20,16 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     event::{Direction, EventKind, EventSink, Role},
-    fault::FaultEngine,
+    fault::{FaultEngine, Place},
     observer::{FrameSeen, WireObserver},
 };
 use tokio::sync::Notify;
 
 use crate::{
     connection::Ended,
-    outbox::{End, Outbox},
+    faults::Inward,
+    lane::Lane,
+    outbox::{End, Outbox, Place as Spot},
 };
 
 /// What all hubs of a relay share.
@@ -54,6 +56,8 @@ pub(crate) struct State {
     /// What the timer's task sleeps for; none if there is no such task.
     timer_at: Option<Instant>,
     pub(crate) observer: WireObserver,
+    /// Frames that faults keep from the machine; those of connections only that have some.
+    pub(crate) lanes: BTreeMap<ConnId, Lane<Inward>>,
 }
 
 /// One daemon's machine and its connections' outboxes.
@@ -69,7 +73,8 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(daemon_id: &str, machine: DaemonHub, common: Arc<Common>) -> Arc<Self> {
-        let state = State { machine, outboxes: BTreeMap::new(), timer_at: None, observer: WireObserver::new() };
+        let (outboxes, lanes) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { machine, outboxes, timer_at: None, observer: WireObserver::new(), lanes };
         Arc::new(Self {
             daemon_id: daemon_id.to_owned(),
             common,
@@ -89,6 +94,7 @@ impl Hub {
             at: self.common.events.now(),
             state: state_ref,
             source: None,
+            unheard: None,
             wake: Vec::new(),
         };
         let result = call(&mut turn);
@@ -146,28 +152,38 @@ impl Hub {
         })
     }
 
-    /// Messages came from a connection, in this order.
+    /// Messages came from a connection, in this order. Returns until when faults keep some of them.
     pub(crate) fn messages(
         self: &Arc<Self>,
         conn: ConnId,
         outbox: &Arc<Outbox>,
         messages: impl Iterator<Item = Bytes>,
-    ) {
+    ) -> Option<Instant> {
         self.with(|turn| {
             turn.source = Some(outbox.clone());
             for message in messages {
                 turn.frame(conn, Direction::In, &message);
-                turn.state.machine.handle_message(conn, message, turn.now);
-                // At once, so that a receiver which is full never gets more than the frames before.
-                turn.carry_out();
+                turn.take_in(conn, outbox, message);
             }
-        });
+            turn.state.lanes.get(&conn).and_then(Lane::next_at)
+        })
+    }
+
+    /// Lets messages go on that faults have kept for long enough. Returns until when they keep the rest.
+    pub(crate) fn release(self: &Arc<Self>, conn: ConnId, outbox: &Arc<Outbox>) -> Option<Instant> {
+        self.with(|turn| {
+            turn.source = Some(outbox.clone());
+            turn.release(conn, Some(turn.now))
+        })
     }
 
     /// The connection is gone, or is being closed for a reason that the machine does not know.
     pub(crate) fn closed(self: &Arc<Self>, conn: ConnId) {
         self.with(|turn| {
-            turn.state.outboxes.remove(&conn);
+            // What was kept of it came before.
+            turn.source = turn.state.outboxes.get(&conn).cloned();
+            turn.release(conn, None);
+            turn.forget(conn);
             turn.state.machine.handle_closed(conn, turn.now);
         });
     }
@@ -175,7 +191,7 @@ impl Hub {
     /// The connection is being closed because it was silent for too long (REL-22).
     pub(crate) fn swept(self: &Arc<Self>, conn: ConnId) {
         self.with(|turn| {
-            turn.state.outboxes.remove(&conn);
+            turn.forget(conn);
             turn.emit(None, EventKind::Swept { connection: conn.0 });
             turn.state.machine.handle_swept(conn, turn.now);
         });
@@ -209,6 +225,11 @@ impl Hub {
     /// The limits have changed.
     pub(crate) fn set_config(self: &Arc<Self>, config: HubConfig) {
         self.with(|turn| turn.state.machine.set_config(config));
+    }
+
+    /// Whether any fault is about frames.
+    pub(crate) fn has_frame_faults(&self) -> bool {
+        self.common.faults.any_at(Place::RelayFrame)
     }
 
     pub(crate) fn timeline(&self) -> Timeline {
@@ -293,6 +314,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) state: &'a mut State,
     /// The connection whose messages are handled.
     source: Option<Arc<Outbox>>,
+    /// Whom a fault keeps from hearing the Control that is reported next.
+    pub(crate) unheard: Option<ConnId>,
     /// Whose task has something new to do; woken when the lock is free.
     pub(crate) wake: Vec<Arc<Outbox>>,
 }
@@ -308,6 +331,7 @@ impl Turn<'_> {
         token: Option<String>,
         outbox: &Arc<Outbox>,
     ) {
+        outbox.open(self.now);
         self.state.outboxes.insert(conn, outbox.clone());
         let role = if session.is_some() { Role::Client } else { Role::Daemon };
         self.state.observer.opened(self.at, conn.0, role, session, resumable == Some(true));
@@ -321,7 +345,7 @@ impl Turn<'_> {
         }
     }
 
-    fn carry_out(&mut self) {
+    pub(crate) fn carry_out(&mut self) {
         while let Some(output) = self.state.machine.poll_output() {
             match output {
                 Output::Send { to, message, forwards } => self.send(to, message, forwards),
@@ -332,28 +356,54 @@ impl Turn<'_> {
     }
 
     fn send(&mut self, to: ConnId, message: Bytes, forwards: Option<SessionId>) {
-        let Some(outbox) = self.state.outboxes.get(&to) else { return };
+        self.unheard = None;
+        let Some(outbox) = self.state.outboxes.get(&to).cloned() else { return };
         // Toward the daemon, a client's bytes are counted at the client.
         let to_daemon = self.state.machine.daemon() == Some(to);
-        let of = if to_daemon && forwards.is_some() { self.source.as_ref() } else { None };
-        match outbox.push(message.clone(), of, forwards.is_none()) {
+        let of = if to_daemon && forwards.is_some() { self.source.clone() } else { None };
+        let own = forwards.is_none();
+        if self.hub.common.faults.any_at(Place::RelayFrame) {
+            self.send_faulty(to, &outbox, message, of.as_ref(), own);
+        } else {
+            self.queue(to, &outbox, message, of.as_ref(), own, Spot::Next(None));
+        }
+    }
+
+    /// Queues a message; whether there was room.
+    pub(crate) fn queue(
+        &mut self,
+        to: ConnId,
+        outbox: &Arc<Outbox>,
+        message: Bytes,
+        of: Option<&Arc<Outbox>>,
+        own: bool,
+        spot: Spot,
+    ) -> bool {
+        match outbox.push_at(message.clone(), of, own, spot) {
             Ok(wake) => {
                 if wake {
                     self.wake.push(outbox.clone());
                 }
                 self.frame(to, Direction::Out, &message);
+                true
             }
             Err(_full) => {
                 // REL-21: never served with gaps.
                 outbox.discard();
                 self.state.machine.handle_backpressure(to, self.now);
+                false
             }
         }
     }
 
+    /// The machine never speaks of it again.
+    fn forget(&mut self, conn: ConnId) -> Option<Arc<Outbox>> {
+        self.state.lanes.remove(&conn);
+        self.state.outboxes.remove(&conn)
+    }
+
     pub(crate) fn end(&mut self, conn: ConnId, end: End) {
-        // The machine never speaks of it again.
-        if let Some(outbox) = self.state.outboxes.remove(&conn) {
+        if let Some(outbox) = self.forget(conn) {
             outbox.end(end);
             self.wake.push(outbox);
         }
@@ -376,7 +426,9 @@ impl Turn<'_> {
                 }
             }
             Report::Control { to, session, code } => {
-                self.state.observer.control(self.at, to.0, session, Some(code));
+                if self.unheard != Some(to) {
+                    self.state.observer.control(self.at, to.0, session, Some(code));
+                }
                 self.emit(session, EventKind::Control { connection: to.0, code: code.name().to_owned() });
             }
             Report::Dropped { from, session, frame_type: _, reason } => {

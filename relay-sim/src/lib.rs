@@ -11,6 +11,7 @@
 //! | `hub` | one daemon's machine with its outboxes and its timer |
 //! | `outbox` | what one connection still has to send, and its bounds |
 //! | `connection` | one task that reads and writes one WebSocket |
+//! | `lane` | a queue in which some wait |
 //! | `counted` | a stream that counts what it took |
 //! | `faults` | what the fault plan does to upgrades, frames and connections |
 //! | `limits` | the limits that hold now |
@@ -30,6 +31,7 @@ mod counted;
 mod faults;
 mod hub;
 mod keys;
+mod lane;
 mod limits;
 mod outbox;
 mod relay;

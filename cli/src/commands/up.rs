@@ -11,7 +11,7 @@ use owo_colors::OwoColorize;
 use serde::Serialize;
 use sideband::{Daemon, QuickConnectCode, Server, env::Env};
 use sideband_scenarios::cloud::{Cloud, CloudError, CloudOptions, local_url, relay_url};
-use sideband_sim_kit::admin::ADMIN_PATH;
+use sideband_sim_kit::{admin::ADMIN_PATH, fault::Place};
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -20,6 +20,7 @@ use crate::{
     echo, explain,
     exposure::{Exposed, Exposure, cannot_listen, state_failure},
     failure::Failure,
+    faults::{self, Faults},
     journal,
     output::Output,
     quick_connect::{self, CodeEvent},
@@ -38,6 +39,7 @@ Examples:
   sideband-sim up                                  on 127.0.0.1:7600, new credentials
   sideband-sim up --seed 7 --daemon                the same credentials each time, and an echo daemon
   sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes
+  sideband-sim up --faults plan.toml               with faults on demand
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
   sideband-sim up --addr 0.0.0.0:7600 --allow-remote
                                                    for containers and other machines
@@ -46,6 +48,7 @@ The first line with --json is
   {\"event\":\"ready\",\"apiUrl\",\"relayUrl\",\"adminUrl\",\"daemonId\",\"apiKey\",\"accessToken\",\"issuer\",\"seed\"}
 printed once everything answers. Lines with \"event\":\"cloud\" follow: sessions, requests, keys.
 With --daemon there is one \"daemon\" with its Quick Connect code, and \"daemon_ended\" if another process takes its place.
+\"faults_never_fired\" comes last, if there are such rules.
 SIGINT and SIGTERM end it within five seconds.";
 
 /// Flags of `up`.
@@ -73,6 +76,8 @@ pub(crate) struct UpArgs {
     tls: Tls,
     #[command(flatten)]
     trace: Trace,
+    #[command(flatten)]
+    faults: Faults,
 }
 
 /// The end of the echo daemon of `up --daemon` as JSON.
@@ -132,7 +137,9 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
         Err(None) => (None, Ok(())),
         Err(Some(failure)) => (None, Err(failure)),
     };
+    let engine = cloud.faults().clone();
     stop(cloud, daemon, journal, &mut signals, out).await;
+    faults::tell_never_fired(&engine, &Place::ALL, out).await;
     ended.and(tracing.finish(out))
 }
 
@@ -143,6 +150,7 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         origins: exposed.origins.clone(),
         advertise: args.advertise_url.clone(),
         tls: security.is_tls(),
+        faults: args.faults.read()?,
         trace_frames: args.trace.is_wanted(),
         admin_token: exposed.admin_token.clone(),
         ..CloudOptions::default()

@@ -3,11 +3,13 @@
 //! | module | when |
 //! |---|---|
 //! | `upgrade` | a request for a WebSocket has come, and its token is not judged yet |
+//! | `frame` | a frame came in, or leaves the machine |
 //! | `connection` | a WebSocket has opened, or is as old as a rule asks |
 //!
 //! What ends a connection goes through [`Turn::end_by_fault`], so that the machine knows of it as of any other end.
 
 mod connection;
+mod frame;
 mod upgrade;
 
 use bytes::Bytes;
@@ -22,6 +24,7 @@ use sideband_sim_kit::{
 };
 
 pub(crate) use connection::{Command, Watching};
+pub(crate) use frame::Inward;
 pub(crate) use upgrade::{answer, faults_of_upgrade};
 
 use crate::{

@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "it is made for other tests, too")]
 mod bench;
 mod connections;
+mod frames;
 mod upgrades;
 
 use sideband_env::Timeline;
