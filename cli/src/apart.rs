@@ -13,7 +13,7 @@ use sideband_scenarios::{
 use sideband_sim_kit::{
     admin::ready_router,
     event::EventSink,
-    fault::{self, FaultEngine, FaultPlan},
+    fault::{self, FaultEngine},
     metrics::Metrics,
     presence::Presence,
     server::{ServeOptions, serve},
@@ -91,14 +91,13 @@ pub(crate) fn relay(
     issuer: &str,
     exposed: &Exposed,
     trace: &Trace,
-    plan: FaultPlan,
 ) -> Result<(Served, Tracing), Failure> {
     let events = EventSink::new(Timeline::start(), "relay");
     let tracing = trace.start(&events)?;
     let mut config = RelayConfig::new(issuer, KeySource::Http { issuer: issuer.to_owned() });
     config.origins = exposed.origins.clone();
     config.trace_frames = trace.is_wanted();
-    let faults = engine(plan)?;
+    let faults = FaultEngine::new(Timeline::start());
     config.faults = Some(faults.clone());
     let relay = Relay::new(env, config, events.clone());
     let seen = relay.clone();
@@ -107,13 +106,6 @@ pub(crate) fn relay(
     let app = with_admin(relay.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     let app = upgrades_to(&relay, app);
     Ok((Served::start(bound, app, events, Some(relay), faults), tracing))
-}
-
-/// An engine of the process's own.
-fn engine(plan: FaultPlan) -> Result<FaultEngine, Failure> {
-    let faults = FaultEngine::new(Timeline::start());
-    faults.set(plan).map_err(Failure::misuse)?;
-    Ok(faults)
 }
 
 /// How a control plane is set up.
@@ -130,8 +122,6 @@ pub(crate) struct ApiSetup {
     pub(crate) presence: Arc<dyn Presence>,
     /// What takes the events.
     pub(crate) events: EventSink,
-    /// The faults to begin with.
-    pub(crate) plan: FaultPlan,
 }
 
 /// Serves a control plane with one user and one daemon.
@@ -142,7 +132,7 @@ pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) ->
     config.relay_url = Advertised::Fixed(setup.relay_url);
     config.origins = exposed.origins.clone();
     let api = Api::new(env, config, store, setup.presence, events.clone()).map_err(Failure::cannot_run)?;
-    let faults = engine(setup.plan)?;
+    let faults = FaultEngine::new(Timeline::start());
     let api = api.with_faults(faults.clone());
     let metrics = Metrics::new(&events, None);
     let admin = ready_router(&["api"]).merge(api.admin_router()).merge(fault::admin::router(faults.clone()));

@@ -98,9 +98,10 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let events = EventSink::new(Timeline::start(), "api");
     let tracing = args.trace.start(&events)?;
     let state = args.state.clone();
-    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, state, presence, events, plan };
+    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, state, presence, events };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
+    faults::begin(&served.faults, plan)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",

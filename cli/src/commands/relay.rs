@@ -64,8 +64,9 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let plan = args.faults.read()?;
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
-    let (served, tracing) = apart::relay(env.clone(), bound, &args.issuer, &exposed, &args.trace, plan)?;
+    let (served, tracing) = apart::relay(env.clone(), bound, &args.issuer, &exposed, &args.trace)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref(), &security).await?;
+    faults::begin(&served.faults, plan)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",

@@ -111,10 +111,12 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     if args.state.is_some() && args.seed.is_some() {
         out.note("note: with --state the credentials are the file's in spite of --seed");
     }
+    let plan = args.faults.read()?;
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
     let tracing = args.trace.start(cloud.events())?;
     let local = local_url(cloud.addr(), security.is_tls());
     ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
+    faults::begin(cloud.faults(), plan)?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();
     say_ready(&args, &exposed, &security, &cloud, out).await;
@@ -150,7 +152,6 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         origins: exposed.origins.clone(),
         advertise: args.advertise_url.clone(),
         tls: security.is_tls(),
-        faults: args.faults.read()?,
         trace_frames: args.trace.is_wanted(),
         admin_token: exposed.admin_token.clone(),
         ..CloudOptions::default()
