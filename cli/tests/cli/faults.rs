@@ -11,8 +11,9 @@ const PLAN: &str = r#"
 [[fault]]
 id = "busy"
 on = "relay.upgrade"
+role = "client"
 times = 1
-do = { refuse = 503 }
+do = { delay = "10ms" }
 
 [[fault]]
 id = "outage"
@@ -30,7 +31,8 @@ fn plan(scratch: &Scratch, name: &str, text: &str) -> String {
 #[tokio::test]
 async fn a_plan_holds_from_the_start_and_what_never_fired_is_listed_at_the_end() {
     let scratch = Scratch::new();
-    let up = Sim::up(&["--daemon", "--faults", &plan(&scratch, "plan.toml", PLAN)]).await;
+    let mut up = Sim::up(&["--daemon", "--faults", &plan(&scratch, "plan.toml", PLAN)]).await;
+    up.event("daemon").await;
     assert_eq!(up.call(&["echo", "1"]).await.code, Some(0));
     let ended = up.stop().await;
     let events = ended.events();
