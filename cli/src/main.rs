@@ -23,6 +23,7 @@ mod failure;
 mod faults;
 mod journal;
 mod output;
+mod preset;
 mod quick_connect;
 mod ready;
 mod signals;

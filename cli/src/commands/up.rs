@@ -23,6 +23,7 @@ use crate::{
     faults::{self, Faults},
     journal,
     output::Output,
+    preset::Presets,
     quick_connect::{self, CodeEvent},
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
@@ -38,6 +39,7 @@ const EXAMPLES: &str = "\
 Examples:
   sideband-sim up                                  on 127.0.0.1:7600, new credentials
   sideband-sim up --seed 7 --daemon                the same credentials each time, and an echo daemon
+  sideband-sim up --preset storm-429               the control plane is overrun at first; see `--help` for all presets
   sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes
   sideband-sim up --faults plan.toml               with faults on demand
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
@@ -70,6 +72,8 @@ pub(crate) struct UpArgs {
     /// The URL by which others reach it, if they do not reach it as this machine does
     #[arg(long, env = "SIDEBAND_SIM_ADVERTISE_URL", value_name = "URL", value_parser = values::http_url)]
     advertise_url: Option<Url>,
+    #[command(flatten)]
+    presets: Presets,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -154,6 +158,7 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         tls: security.is_tls(),
         trace_frames: args.trace.is_wanted(),
         admin_token: exposed.admin_token.clone(),
+        faults: args.presets.onto(args.faults.read()?).map_err(Failure::misuse)?,
         ..CloudOptions::default()
     };
     let bound = Bound::to(args.addr, security, &env).await?;

@@ -8,6 +8,7 @@ mod errors;
 mod examples;
 mod faults;
 mod kill;
+mod preset;
 mod state;
 mod support;
 mod tls;
