@@ -1,34 +1,36 @@
 //! `up --preset`: faults by name.
 
 use http::Method;
-use serde_json::json;
 
 use crate::support::{Sim, ask, command, finish, run};
 
 #[tokio::test]
 async fn a_preset_is_in_force_from_the_start() {
     let up = Sim::up(&["--preset", "storm-429-retry-after"]).await;
-    let url = format!("{}/api/trpc/relay.createSession", up.get("apiUrl"));
-    let authorization = format!("Bearer {}", up.get("accessToken"));
+    let url = format!("{}/api/trpc/daemon.renewToken", up.get("apiUrl"));
+    let authorization = format!("Bearer {}", up.get("apiKey"));
     let headers = [("authorization", &*authorization), ("content-type", "application/json")];
-    let body = json!({ "daemonId": up.get("daemonId") }).to_string();
-    for n in 1..=3 {
-        let answer = ask(Method::POST, &url, &headers, &body).await;
-        assert_eq!(answer.status.as_u16(), 429);
-        assert_eq!(answer.headers["retry-after"], "10");
-        assert_eq!(answer.headers["x-sideband-fault"], format!("storm-429-retry-after.sessions#{n}"));
+    for n in 1..=2 {
+        let (status, answer) = ask(Method::POST, &url, &headers).await;
+        let fault = format!("a fault of the plan: storm-429-retry-after.tokens#{n}");
+        assert_eq!((status, answer["error"]["message"].as_str()), (429, Some(&*fault)));
     }
-    let answer = ask(Method::POST, &url, &headers, &body).await;
-    assert_eq!((answer.status.as_u16(), answer.headers.get("x-sideband-fault")), (200, None));
+    let (status, answer) = ask(Method::POST, &url, &headers).await;
+    assert_eq!(status, 200, "{answer}");
     assert_eq!(up.stop().await.code, Some(0));
 }
 
 #[tokio::test]
 async fn presets_go_together_on_the_line_and_in_the_environment() {
     async fn rules(up: &Sim) -> Vec<String> {
-        let answer = ask(Method::GET, &format!("{}/faults", up.get("adminUrl")), &[], "").await;
-        let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-        answer["rules"].as_array().unwrap().iter().map(|rule| rule["id"].as_str().unwrap().to_owned()).collect()
+        let (status, answer) = ask(Method::GET, &format!("{}/faults", up.get("adminUrl")), &[]).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["faults"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|fault| fault["rule"]["id"].as_str().unwrap().to_owned())
+            .collect()
     }
     let wanted = ["daemon-blip.cut", "ghost-socket.client"];
     let up = Sim::up(&["--preset", "daemon-blip", "--preset", "ghost-socket"]).await;

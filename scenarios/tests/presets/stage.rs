@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use sideband::{
-    Account, Cause, Client, Context, Daemon, HandlerError, Lifecycle, LifecycleEvents, QuickConnect, Server,
-    ServerEvent, ServerEvents,
+    Account, Cause, Client, Context, Daemon, HandlerError, Lifecycle, LifecycleEvents, QuickConnect, RetryPolicy,
+    Server, ServerEvent, ServerEvents,
 };
 use sideband_api_sim::Bootstrap;
 use sideband_env::{EntropySource, Env, SeededEntropy};
@@ -109,11 +109,28 @@ impl Stage {
 
     /// An account's client by a name, and what happens to it from the start.
     pub(crate) fn client(&self, name: &str) -> (Client, Life) {
-        let credentials = &self.credentials;
-        let account = Account::with_token(API, &credentials.daemon_id, credentials.access_token.expose()).unwrap();
-        let client = account.env(env(self.seed, name)).connect().unwrap();
+        let client = self.account().env(env(self.seed, name)).connect().unwrap();
         let life = Life(client.events());
         (client, life)
+    }
+
+    /// As [`client`](Self::client), one that never gives up, with all that happens to it.
+    pub(crate) fn stubborn_client(&self, name: &str) -> (Client, Arc<Mutex<Vec<Lifecycle>>>) {
+        let retry = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
+        let client = self.account().env(env(self.seed, name)).retry(retry).connect().unwrap();
+        let (mut events, seen) = (client.events(), Arc::<Mutex<Vec<_>>>::default());
+        let told = seen.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                told.lock().unwrap().push(event);
+            }
+        });
+        (client, seen)
+    }
+
+    fn account(&self) -> Account {
+        let credentials = &self.credentials;
+        Account::with_token(API, &credentials.daemon_id, credentials.access_token.expose()).unwrap()
     }
 
     /// A client by a code.
