@@ -436,6 +436,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if seen.messages + seen.signs > 0 {
             self.watch.handle_heard(seen.messages > 0, now);
         }
+        if seen.over_rate > 0 {
+            self.hub.over_rate(self.conn, seen.over_rate, seen.tell);
+        }
         if !self.batch.is_empty() {
             // What came before the end counts, in its order.
             self.kept = self.hub.messages(self.conn, &self.outbox, self.batch.drain(..));
@@ -443,9 +446,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.batch.capacity() > 64 {
                 self.batch = Vec::new();
             }
-        }
-        if seen.over_rate > 0 {
-            self.hub.over_rate(self.conn, seen.over_rate, seen.tell);
         }
         result
     }

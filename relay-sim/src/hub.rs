@@ -207,11 +207,12 @@ impl Hub {
         });
     }
 
-    /// Frames of the connection were over its rate (REL-20); it is told if `tell`.
+    /// Frames of the connection were over its rate (REL-20); it is told if `tell`. Before the frames of the same turn.
     pub(crate) fn over_rate(self: &Arc<Self>, conn: ConnId, frames: u64, tell: bool) {
         self.with(|turn| {
+            turn.state.observer.unseen(turn.at, conn.0);
             turn.state.machine.handle_over_rate(conn, frames, tell, turn.now);
-            if tell {
+            if tell || turn.hub.common.trace_frames {
                 turn.emit(None, EventKind::RateLimited { connection: conn.0, frames });
             }
         });
