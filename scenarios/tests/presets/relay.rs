@@ -18,7 +18,7 @@ fn ghost_socket_is_noticed_by_the_client_and_does_not_stand_in_its_way() {
         daemon.connects().await;
         let (client, mut life) = stage.client("client");
         life.connects().await;
-        let first = server.connections()[0].session();
+        let first = daemon.opened().await;
         sleep(Duration::from_secs(4)).await;
         // The relay hears this and the client hears nothing after it: so the ghost outlives the client's patience.
         client.emit("last.sign", ()).await.unwrap();
@@ -48,7 +48,7 @@ fn relay_restart_costs_the_session_and_nothing_else() {
         daemon.connects().await;
         let (client, mut life) = stage.client("client");
         life.connects().await;
-        let first = server.connections()[0].session();
+        let first = daemon.opened().await;
         let lost = life.until(|event| matches!(event, Lifecycle::Disconnected(_))).await;
         assert!(matches!(lost.last(), Some(Lifecycle::Disconnected(Cause::SocketLost { .. }))), "{lost:?}");
         let failed = life.connects().await;
@@ -56,7 +56,8 @@ fn relay_restart_costs_the_session_and_nothing_else() {
         client_backs_off(&failed);
         let offline = daemon.until(|event| matches!(event, ServerEvent::Offline(_))).await;
         assert!(matches!(offline.last(), Some(ServerEvent::Offline(Cause::SocketLost { .. }))), "{offline:?}");
-        daemon_backs_off(&daemon.connects().await);
+        let failed = daemon.connects().await;
+        assert!(failed.len() > 1 && failed[0].delay <= Duration::from_secs(2), "DMN-04: a clean close: {failed:?}");
         client.when_ready().await.unwrap();
         echoes(&client).await;
         let sessions: Vec<_> = server.connections().iter().map(|connection| connection.session()).collect();
@@ -72,7 +73,7 @@ fn daemon_blip_pauses_sessions_and_resumes_them() {
         daemon.connects().await;
         let (client, mut life) = stage.client("client");
         life.connects().await;
-        let first = server.connections()[0].session();
+        let first = daemon.opened().await;
         for blip in 1..=3 {
             life.until(|event| matches!(event, Lifecycle::State(State::Paused))).await;
             // It waits for the daemon, and goes on where it was (CLI-09, CLI-11).
@@ -129,7 +130,7 @@ fn slow_consumer_is_closed_with_backpressure_and_comes_back() {
             assert_eq!(got, before, "REL-21: never with gaps");
             before += 1;
         }
-        assert!((1..30).contains(&before), "{before}");
+        assert!(before < 30, "{before}");
         echoes(&other).await;
         goodbye(server, [client, other]).await;
     });
@@ -202,13 +203,15 @@ fn flaky_network_stops_nobody_for_long() {
             let answered = answered.unwrap();
             assert!(answered > 250, "{answered} of 300 calls were answered");
         }
+        let (mut lost, mut resumed) = (0, 0);
         for (client, life) in clients.iter().zip(lives) {
             client.when_ready().await.unwrap();
             let life = std::mem::take(&mut *life.lock().unwrap());
-            let troubled = |event: &Lifecycle| matches!(event, Lifecycle::Disconnected(_) | Lifecycle::Pending);
-            assert!(life.iter().any(troubled), "{life:?}");
             assert!(!life.iter().any(|event| matches!(event, Lifecycle::Closed(_) | Lifecycle::Missed(_))), "{life:?}");
+            lost += life.iter().filter(|event| matches!(event, Lifecycle::Disconnected(_))).count();
+            resumed += life.iter().filter(|event| matches!(event, Lifecycle::Resumed)).count();
         }
+        assert!(lost > 0 && resumed > 0, "{lost} sessions lost, {resumed} resumed");
         server.when_online().await.unwrap();
         goodbye(server, clients).await;
     });

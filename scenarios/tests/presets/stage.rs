@@ -9,7 +9,7 @@ use std::{
 
 use sideband::{
     Account, Cause, Client, Context, Daemon, HandlerError, Lifecycle, LifecycleEvents, QuickConnect, RetryPolicy,
-    Server, ServerEvent, ServerEvents,
+    Server, ServerEvent, ServerEvents, SessionId,
 };
 use sideband_api_sim::Bootstrap;
 use sideband_env::{EntropySource, Env, SeededEntropy};
@@ -211,6 +211,14 @@ impl ServerLife {
             if all.last().is_some_and(&wanted) {
                 return all;
             }
+        }
+    }
+
+    /// The session that opens next.
+    pub(crate) async fn opened(&mut self) -> SessionId {
+        match self.until(|event| matches!(event, ServerEvent::Opened(_))).await.pop() {
+            Some(ServerEvent::Opened(session)) => session,
+            other => panic!("{other:?}"),
         }
     }
 
