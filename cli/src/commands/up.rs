@@ -115,7 +115,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     if args.state.is_some() && args.seed.is_some() {
         out.note("note: with --state the credentials are the file's in spite of --seed");
     }
-    let plan = args.faults.read()?;
+    let plan = args.presets.onto(args.faults.read()?).map_err(Failure::misuse)?;
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
     let tracing = args.trace.start(cloud.events())?;
     let local = local_url(cloud.addr(), security.is_tls());
@@ -158,7 +158,6 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         tls: security.is_tls(),
         trace_frames: args.trace.is_wanted(),
         admin_token: exposed.admin_token.clone(),
-        faults: args.presets.onto(args.faults.read()?).map_err(Failure::misuse)?,
         ..CloudOptions::default()
     };
     let bound = Bound::to(args.addr, security, &env).await?;
