@@ -13,6 +13,7 @@ use sideband_scenarios::{
 use sideband_sim_kit::{
     admin::ready_router,
     event::EventSink,
+    fault::{self, FaultEngine},
     metrics::Metrics,
     presence::Presence,
     server::{ServeOptions, serve},
@@ -50,18 +51,20 @@ pub(crate) struct Served {
     pub(crate) events: EventSink,
     /// The relay, if it is one.
     pub(crate) relay: Option<Relay>,
+    /// The faults in force.
+    pub(crate) faults: FaultEngine,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
 
 impl Served {
-    fn start(bound: Bound, app: Router, events: EventSink, relay: Option<Relay>) -> Self {
+    fn start(bound: Bound, app: Router, events: EventSink, relay: Option<Relay>, faults: FaultEngine) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let server = tokio::spawn(serve(bound.listener, app, ServeOptions::default(), async move {
             // An error would mean that the server is gone.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Self { events, relay, stop, server }
+        Self { events, relay, faults, stop, server }
     }
 
     /// Says goodbye to who is connected (REL-24), and ends.
@@ -94,13 +97,15 @@ pub(crate) fn relay(
     let mut config = RelayConfig::new(issuer, KeySource::Http { issuer: issuer.to_owned() });
     config.origins = exposed.origins.clone();
     config.trace_frames = trace.is_wanted();
+    let faults = FaultEngine::new(Timeline::start());
+    config.faults = Some(faults.clone());
     let relay = Relay::new(env, config, events.clone());
     let seen = relay.clone();
     let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
-    let admin = ready_router(&["relay"]).merge(relay.admin_router());
+    let admin = ready_router(&["relay"]).merge(relay.admin_router()).merge(fault::admin::router(faults.clone()));
     let app = with_admin(relay.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     let app = upgrades_to(&relay, app);
-    Ok((Served::start(bound, app, events, Some(relay)), tracing))
+    Ok((Served::start(bound, app, events, Some(relay), faults), tracing))
 }
 
 /// How a control plane is set up.
@@ -127,8 +132,10 @@ pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) ->
     config.relay_url = Advertised::Fixed(setup.relay_url);
     config.origins = exposed.origins.clone();
     let api = Api::new(env, config, store, setup.presence, events.clone()).map_err(Failure::cannot_run)?;
+    let faults = FaultEngine::new(Timeline::start());
+    let api = api.with_faults(faults.clone());
     let metrics = Metrics::new(&events, None);
-    let admin = ready_router(&["api"]).merge(api.admin_router());
+    let admin = ready_router(&["api"]).merge(api.admin_router()).merge(fault::admin::router(faults.clone()));
     let app = with_admin(api.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
-    Ok((Served::start(bound, app, events, None), bootstrap))
+    Ok((Served::start(bound, app, events, None, faults), bootstrap))
 }

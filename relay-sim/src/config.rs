@@ -7,7 +7,7 @@ use sideband_protocol::{
     relay::{HubConfig, RelayQuirks},
     token::KeySet,
 };
-use sideband_sim_kit::{guard::OriginPolicy, limits::RelayLimits};
+use sideband_sim_kit::{fault::FaultEngine, guard::OriginPolicy, limits::RelayLimits};
 
 /// Where the keys come from that verify tokens.
 #[derive(Clone)]
@@ -68,6 +68,8 @@ pub struct RelayConfig {
     pub keys_deadline: Duration,
     /// Whether every frame is an event; default no, which keeps the frames' path short.
     pub trace_frames: bool,
+    /// The faults in force, shared with other parts of the process; default an engine of its own, without rules.
+    pub faults: Option<FaultEngine>,
     /// Wrong on purpose, for tests.
     #[doc(hidden)]
     pub danger_quirks: RelayQuirks,
@@ -91,6 +93,7 @@ impl RelayConfig {
             shutdown_deadline: Duration::from_millis(4_500),
             keys_deadline: Duration::from_secs(10),
             trace_frames: false,
+            faults: None,
             danger_quirks: RelayQuirks::NONE,
         }
     }

@@ -28,9 +28,10 @@ use futures_util::{Sink, Stream, stream::FusedStream};
 use sideband_protocol::{
     Instant,
     relay::{Admit, ConnId, Due, RelayQuirk, RelayQuirks, Taking, Watch, Watched},
+    time::earliest,
     wire::{MAX_MESSAGE, close},
 };
-use sideband_sim_kit::event::Closer;
+use sideband_sim_kit::{event::Closer, fault::Limit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -47,8 +48,10 @@ use tokio_tungstenite::{
 use crate::{
     config::RelayConfig,
     counted::Counted,
+    faults::{Command, FaultEnd, Watching},
     hub::Hub,
-    outbox::{End, Outbox},
+    lane::Next,
+    outbox::{End, Outbox, Stall},
 };
 
 /// The code of a close frame that has none (RFC 6455, 7.1.5).
@@ -91,6 +94,15 @@ pub(crate) struct Connection<S> {
     close_deadline: Duration,
     linger: Duration,
     afterwards: Option<Afterwards>,
+    faults: Option<Watching>,
+    /// Its own frame rate, by fault.
+    rate: Option<Limit>,
+    /// Until when faults keep what came, and nothing more is read.
+    kept: Option<Instant>,
+    /// When what waits in the outbox may go.
+    later: Option<Instant>,
+    /// How it ends when what was sent has gone.
+    fate: Option<FaultEnd>,
 }
 
 /// The first thing that came after the decision to close.
@@ -145,7 +157,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             close_deadline: config.close_deadline,
             linger: config.linger,
             afterwards: None,
+            faults: None,
+            rate: None,
+            kept: None,
+            later: None,
+            fate: None,
         }
+    }
+
+    /// The same with what the fault plan does to it.
+    pub(crate) fn with_faults(mut self, faults: Watching) -> Self {
+        self.faults = Some(faults);
+        self
     }
 
     /// Runs the connection to its end.
@@ -180,6 +203,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// WIRE-09: what is queued, the close, then a time of reading so that a TCP reset does not eat the last words.
     async fn close(&mut self, code: u16) -> Ended {
+        // Nothing reaches the peer of a ghost.
+        if self.outbox.is_ghost() {
+            return Ended::CUT;
+        }
         let mut sent = Progress::Messages;
         let finished = self.until_cut(self.close_deadline, |this, cx| this.poll_close(cx, code, &mut sent)).await;
         if !finished {
@@ -222,11 +249,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         // Before looking, so that nothing that comes later is missed.
         self.outbox.register(cx.waker());
+        let now = self.hub.timeline().now();
+        self.see_limits(now);
+        self.see_faults(now);
+        if let Some(stall) = self.outbox.stalled(now) {
+            return self.poll_stalled(cx, stall, now);
+        }
         if let Some(end) = self.outbox.ending() {
             return Poll::Ready(Over::ByHub(end));
         }
-        let now = self.hub.timeline().now();
-        self.see_limits(now);
+        self.see_kept(now);
         let could_read = self.may_read(now);
         let mut again = false;
         if could_read {
@@ -242,6 +274,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (Input::Some, None) => again = self.may_read(now),
             }
         }
+        if self.hub.has_frame_faults()
+            && let Some(stall) = self.outbox.stalled(now)
+        {
+            return self.poll_stalled(cx, stall, now);
+        }
         let blocked = match self.poll_output(cx) {
             Ok(Output::All) => false,
             Ok(Output::Blocked) => true,
@@ -256,6 +293,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(over) = self.poll_watch(cx, blocked, now) {
             return Poll::Ready(over);
         }
+        let due = earliest(self.kept, self.later);
+        if let Some(at) = earliest(due, self.faults.as_ref().and_then(Watching::poll_timeout)) {
+            self.arm(cx, at, now);
+        }
         if again {
             cx.waker().wake_by_ref();
         }
@@ -263,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn may_read(&self, now: Instant) -> bool {
-        self.outbox.may_read() && self.watch.may_read(now)
+        self.kept.is_none() && self.outbox.may_read() && self.watch.may_read(now)
     }
 
     /// Other limits may hold since the last turn.
@@ -271,8 +312,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let version = self.outbox.limits().version();
         if version != self.limits_version {
             self.limits_version = version;
-            self.watch.set_limits(self.outbox.limits().get().watch(), now);
+            self.set_limits(now);
         }
+    }
+
+    fn set_limits(&mut self, now: Instant) {
+        let mut limits = self.outbox.limits().get().watch();
+        if let Some(Limit { frames_per_second, burst }) = self.rate {
+            limits.frames_per_second = frames_per_second;
+            limits.burst = burst.unwrap_or(frames_per_second);
+        }
+        self.watch.set_limits(limits, now);
+    }
+
+    /// Lets the faults of the connection happen whose time has come.
+    fn see_faults(&mut self, now: Instant) {
+        let Some(faults) = &mut self.faults else { return };
+        for command in faults.poll(self.conn, &self.hub, now) {
+            match command {
+                Command::Stall(stall) => self.outbox.stall(stall),
+                Command::Limit(limit) => {
+                    self.rate = Some(limit);
+                    self.set_limits(now);
+                }
+            }
+        }
+    }
+
+    /// Lets go on what faults have kept for long enough. Its peer is not silent meanwhile.
+    fn see_kept(&mut self, now: Instant) {
+        let Some(until) = self.kept else { return };
+        if until <= now {
+            self.kept = self.hub.release(self.conn, &self.outbox);
+        }
+        self.watch.handle_heard(false, now);
+    }
+
+    /// One turn of a connection that a fault keeps from reading and writing. A ghost goes at the sweep (REL-11); of a pause
+    /// nobody can say that the peer was silent.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, stall: Stall, now: Instant) -> Poll<Over> {
+        let mut next = self.faults.as_ref().and_then(Watching::poll_timeout);
+        match (stall, self.outbox.ending()) {
+            (_, Some(End::Cut)) => return Poll::Ready(Over::ByHub(End::Cut)),
+            (Stall::Ghost, Some(end @ End::Close(_))) => return Poll::Ready(Over::ByHub(end)),
+            (Stall::Ghost, None) => {
+                if let Some(over) = self.poll_watch(cx, false, now) {
+                    return Poll::Ready(over);
+                }
+            }
+            (Stall::Until(until), Some(End::Close(_)) | None) => {
+                self.watch.handle_heard(false, now);
+                next = earliest(next, Some(until));
+            }
+        }
+        if let Some(at) = next {
+            self.arm(cx, at, now);
+        }
+        Poll::Pending
     }
 
     /// Tells the watch how the connection gets on, does what is due, and arms the timer for what will be.
@@ -340,16 +436,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if seen.messages + seen.signs > 0 {
             self.watch.handle_heard(seen.messages > 0, now);
         }
+        if seen.over_rate > 0 {
+            self.hub.over_rate(self.conn, seen.over_rate, seen.tell);
+        }
         if !self.batch.is_empty() {
             // What came before the end counts, in its order.
-            self.hub.messages(self.conn, &self.outbox, self.batch.drain(..));
+            self.kept = self.hub.messages(self.conn, &self.outbox, self.batch.drain(..));
             // A burst leaves no memory behind.
             if self.batch.capacity() > 64 {
                 self.batch = Vec::new();
             }
-        }
-        if seen.over_rate > 0 {
-            self.hub.over_rate(self.conn, seen.over_rate, seen.tell);
         }
         result
     }
@@ -370,8 +466,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Feeds what is queued, up to the budget, and flushes once.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<Output, Error> {
         let mut budget = TURN_MESSAGES;
+        let now = self.hub.timeline().now();
         let mut ws = Pin::new(&mut self.ws);
-        loop {
+        self.later = None;
+        while self.fate.is_none() {
             if budget == 0 {
                 // The flush can wait for the rest; what is gathered is written when it is large enough.
                 return Ok(Output::Some);
@@ -380,13 +478,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => return Ok(Output::Blocked),
                 Poll::Ready(ready) => ready?,
             }
-            let Some(message) = self.outbox.pop() else { break };
-            ws.as_mut().start_send(Message::Binary(message))?;
+            match self.outbox.pop_due(now) {
+                Next::Item(Ok(message)) => ws.as_mut().start_send(Message::Binary(message))?,
+                Next::Item(Err(end)) => self.fate = Some(end),
+                Next::Later(at) => {
+                    self.later = Some(at);
+                    break;
+                }
+                Next::Nothing => break,
+            }
             budget -= 1;
         }
         match ws.poll_flush(cx) {
             Poll::Pending => Ok(Output::Blocked),
-            Poll::Ready(flushed) => flushed.map(|()| Output::All),
+            Poll::Ready(flushed) => {
+                flushed?;
+                if let Some(end) = self.fate.take() {
+                    // It wakes this task.
+                    self.hub.with(|turn| turn.end_by_fault(self.conn, end));
+                }
+                Ok(Output::All)
+            }
         }
     }
 
@@ -404,7 +516,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Err(_) => return Poll::Ready(()),
             }
-            let frame = CloseFrame { code: CloseCode::from(code), reason: reason(code).into() };
+            let words = self.outbox.reason().unwrap_or_else(|| reason(code).to_owned());
+            let frame = CloseFrame { code: CloseCode::from(code), reason: words.into() };
             if Pin::new(&mut self.ws).start_send(Message::Close(Some(frame))).is_err() {
                 // The peer has closed by now, or is gone.
                 return Poll::Ready(());
@@ -527,7 +640,7 @@ mod tests {
         token::KeySet,
         wire::Frame,
     };
-    use sideband_sim_kit::event::EventSink;
+    use sideband_sim_kit::{event::EventSink, fault::FaultEngine};
 
     use super::*;
     use crate::{config::KeySource, hub::Common, limits::LiveLimits};
@@ -536,7 +649,8 @@ mod tests {
     async fn a_peer_that_takes_its_answers_late_is_read_again() {
         let timeline = Timeline::start();
         let events = EventSink::new(timeline, "relay");
-        let common = Common { timeline, events, registry: Default::default(), trace_frames: false };
+        let faults = FaultEngine::new(timeline);
+        let common = Common { timeline, events, registry: Default::default(), trace_frames: false, faults };
         let hub = Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common));
         let (conn, outbox) = (ConnId(1), Outbox::new(Watched::Daemon, LiveLimits::bytes(100, 100)));
         hub.open_daemon(conn, true, None, None, &outbox).unwrap();

@@ -20,13 +20,16 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     event::{Direction, EventKind, EventSink, Role},
+    fault::{FaultEngine, Place},
     observer::{FrameSeen, WireObserver},
 };
 use tokio::sync::Notify;
 
 use crate::{
     connection::Ended,
-    outbox::{End, Outbox},
+    faults::Inward,
+    lane::Lane,
+    outbox::{End, Outbox, Place as Spot},
 };
 
 /// What all hubs of a relay share.
@@ -36,6 +39,7 @@ pub(crate) struct Common {
     pub(crate) events: EventSink,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) trace_frames: bool,
+    pub(crate) faults: FaultEngine,
 }
 
 impl Common {
@@ -46,19 +50,21 @@ impl Common {
 }
 
 #[derive(Debug)]
-struct State {
-    machine: DaemonHub,
-    outboxes: BTreeMap<ConnId, Arc<Outbox>>,
+pub(crate) struct State {
+    pub(crate) machine: DaemonHub,
+    pub(crate) outboxes: BTreeMap<ConnId, Arc<Outbox>>,
     /// What the timer's task sleeps for; none if there is no such task.
     timer_at: Option<Instant>,
-    observer: WireObserver,
+    pub(crate) observer: WireObserver,
+    /// Frames that faults keep from the machine; those of connections only that have some.
+    pub(crate) lanes: BTreeMap<ConnId, Lane<Inward>>,
 }
 
 /// One daemon's machine and its connections' outboxes.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) daemon_id: String,
-    common: Arc<Common>,
+    pub(crate) common: Arc<Common>,
     state: Mutex<State>,
     timer: Notify,
     /// Nanoseconds for which the daemon's socket has been taking bytes, over all its sockets.
@@ -67,7 +73,8 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(daemon_id: &str, machine: DaemonHub, common: Arc<Common>) -> Arc<Self> {
-        let state = State { machine, outboxes: BTreeMap::new(), timer_at: None, observer: WireObserver::new() };
+        let (outboxes, lanes) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { machine, outboxes, timer_at: None, observer: WireObserver::new(), lanes };
         Arc::new(Self {
             daemon_id: daemon_id.to_owned(),
             common,
@@ -78,7 +85,7 @@ impl Hub {
     }
 
     /// Calls the machine and carries out what it wants.
-    fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+    pub(crate) fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state_ref = &mut *state;
         let mut turn = Turn {
@@ -87,6 +94,7 @@ impl Hub {
             at: self.common.events.now(),
             state: state_ref,
             source: None,
+            unheard: None,
             wake: Vec::new(),
         };
         let result = call(&mut turn);
@@ -144,28 +152,38 @@ impl Hub {
         })
     }
 
-    /// Messages came from a connection, in this order.
+    /// Messages came from a connection, in this order. Returns until when faults keep some of them.
     pub(crate) fn messages(
         self: &Arc<Self>,
         conn: ConnId,
         outbox: &Arc<Outbox>,
         messages: impl Iterator<Item = Bytes>,
-    ) {
+    ) -> Option<Instant> {
         self.with(|turn| {
             turn.source = Some(outbox.clone());
             for message in messages {
                 turn.frame(conn, Direction::In, &message);
-                turn.state.machine.handle_message(conn, message, turn.now);
-                // At once, so that a receiver which is full never gets more than the frames before.
-                turn.carry_out();
+                turn.take_in(conn, outbox, message);
             }
-        });
+            turn.state.lanes.get(&conn).and_then(Lane::next_at)
+        })
+    }
+
+    /// Lets messages go on that faults have kept for long enough. Returns until when they keep the rest.
+    pub(crate) fn release(self: &Arc<Self>, conn: ConnId, outbox: &Arc<Outbox>) -> Option<Instant> {
+        self.with(|turn| {
+            turn.source = Some(outbox.clone());
+            turn.release(conn, Some(turn.now))
+        })
     }
 
     /// The connection is gone, or is being closed for a reason that the machine does not know.
     pub(crate) fn closed(self: &Arc<Self>, conn: ConnId) {
         self.with(|turn| {
-            turn.state.outboxes.remove(&conn);
+            // What was kept of it came before.
+            turn.source = turn.state.outboxes.get(&conn).cloned();
+            turn.release(conn, None);
+            turn.forget(conn);
             turn.state.machine.handle_closed(conn, turn.now);
         });
     }
@@ -173,7 +191,7 @@ impl Hub {
     /// The connection is being closed because it was silent for too long (REL-22).
     pub(crate) fn swept(self: &Arc<Self>, conn: ConnId) {
         self.with(|turn| {
-            turn.state.outboxes.remove(&conn);
+            turn.forget(conn);
             turn.emit(None, EventKind::Swept { connection: conn.0 });
             turn.state.machine.handle_swept(conn, turn.now);
         });
@@ -189,11 +207,12 @@ impl Hub {
         });
     }
 
-    /// Frames of the connection were over its rate (REL-20); it is told if `tell`.
+    /// Frames of the connection were over its rate (REL-20); it is told if `tell`. Before the frames of the same turn.
     pub(crate) fn over_rate(self: &Arc<Self>, conn: ConnId, frames: u64, tell: bool) {
         self.with(|turn| {
+            turn.state.observer.unseen(turn.at, conn.0);
             turn.state.machine.handle_over_rate(conn, frames, tell, turn.now);
-            if tell {
+            if tell || turn.hub.common.trace_frames {
                 turn.emit(None, EventKind::RateLimited { connection: conn.0, frames });
             }
         });
@@ -207,6 +226,11 @@ impl Hub {
     /// The limits have changed.
     pub(crate) fn set_config(self: &Arc<Self>, config: HubConfig) {
         self.with(|turn| turn.state.machine.set_config(config));
+    }
+
+    /// Whether any fault is about frames.
+    pub(crate) fn has_frame_faults(&self) -> bool {
+        self.common.faults.any_at(Place::RelayFrame)
     }
 
     pub(crate) fn timeline(&self) -> Timeline {
@@ -283,16 +307,18 @@ pub(crate) struct HubView {
 }
 
 /// One visit to the machine, with its lock held.
-struct Turn<'a> {
-    hub: &'a Hub,
-    now: Instant,
+pub(crate) struct Turn<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) now: Instant,
     /// The same on the events' time line.
-    at: u64,
-    state: &'a mut State,
+    pub(crate) at: u64,
+    pub(crate) state: &'a mut State,
     /// The connection whose messages are handled.
     source: Option<Arc<Outbox>>,
+    /// Whom a fault keeps from hearing the Control that is reported next.
+    pub(crate) unheard: Option<ConnId>,
     /// Whose task has something new to do; woken when the lock is free.
-    wake: Vec<Arc<Outbox>>,
+    pub(crate) wake: Vec<Arc<Outbox>>,
 }
 
 impl Turn<'_> {
@@ -306,6 +332,7 @@ impl Turn<'_> {
         token: Option<String>,
         outbox: &Arc<Outbox>,
     ) {
+        outbox.open(self.now);
         self.state.outboxes.insert(conn, outbox.clone());
         let role = if session.is_some() { Role::Client } else { Role::Daemon };
         self.state.observer.opened(self.at, conn.0, role, session, resumable == Some(true));
@@ -319,7 +346,7 @@ impl Turn<'_> {
         }
     }
 
-    fn carry_out(&mut self) {
+    pub(crate) fn carry_out(&mut self) {
         while let Some(output) = self.state.machine.poll_output() {
             match output {
                 Output::Send { to, message, forwards } => self.send(to, message, forwards),
@@ -330,34 +357,60 @@ impl Turn<'_> {
     }
 
     fn send(&mut self, to: ConnId, message: Bytes, forwards: Option<SessionId>) {
-        let Some(outbox) = self.state.outboxes.get(&to) else { return };
+        self.unheard = None;
+        let Some(outbox) = self.state.outboxes.get(&to).cloned() else { return };
         // Toward the daemon, a client's bytes are counted at the client.
         let to_daemon = self.state.machine.daemon() == Some(to);
-        let of = if to_daemon && forwards.is_some() { self.source.as_ref() } else { None };
-        match outbox.push(message.clone(), of, forwards.is_none()) {
+        let of = if to_daemon && forwards.is_some() { self.source.clone() } else { None };
+        let own = forwards.is_none();
+        if self.hub.common.faults.any_at(Place::RelayFrame) {
+            self.send_faulty(to, &outbox, message, of.as_ref(), own);
+        } else {
+            self.queue(to, &outbox, message, of.as_ref(), own, Spot::Next(None));
+        }
+    }
+
+    /// Queues a message; whether there was room.
+    pub(crate) fn queue(
+        &mut self,
+        to: ConnId,
+        outbox: &Arc<Outbox>,
+        message: Bytes,
+        of: Option<&Arc<Outbox>>,
+        own: bool,
+        spot: Spot,
+    ) -> bool {
+        match outbox.push_at(message.clone(), of, own, spot) {
             Ok(wake) => {
                 if wake {
                     self.wake.push(outbox.clone());
                 }
                 self.frame(to, Direction::Out, &message);
+                true
             }
             Err(_full) => {
                 // REL-21: never served with gaps.
                 outbox.discard();
                 self.state.machine.handle_backpressure(to, self.now);
+                false
             }
         }
     }
 
-    fn end(&mut self, conn: ConnId, end: End) {
-        // The machine never speaks of it again.
-        if let Some(outbox) = self.state.outboxes.remove(&conn) {
+    /// The machine never speaks of it again.
+    fn forget(&mut self, conn: ConnId) -> Option<Arc<Outbox>> {
+        self.state.lanes.remove(&conn);
+        self.state.outboxes.remove(&conn)
+    }
+
+    pub(crate) fn end(&mut self, conn: ConnId, end: End) {
+        if let Some(outbox) = self.forget(conn) {
             outbox.end(end);
             self.wake.push(outbox);
         }
     }
 
-    fn cut(&mut self, conn: ConnId) -> bool {
+    pub(crate) fn cut(&mut self, conn: ConnId) -> bool {
         let there = self.state.outboxes.contains_key(&conn);
         self.end(conn, End::Cut);
         self.state.machine.handle_closed(conn, self.now);
@@ -374,7 +427,9 @@ impl Turn<'_> {
                 }
             }
             Report::Control { to, session, code } => {
-                self.state.observer.control(self.at, to.0, session, Some(code));
+                if self.unheard != Some(to) {
+                    self.state.observer.control(self.at, to.0, session, Some(code));
+                }
                 self.emit(session, EventKind::Control { connection: to.0, code: code.name().to_owned() });
             }
             Report::Dropped { from, session, frame_type: _, reason } => {
@@ -387,7 +442,7 @@ impl Turn<'_> {
     }
 
     /// A frame passes the door. Nothing is allocated for one that is in order, unless frames are traced.
-    fn frame(&mut self, conn: ConnId, direction: Direction, message: &[u8]) {
+    pub(crate) fn frame(&mut self, conn: ConnId, direction: Direction, message: &[u8]) {
         let seen = FrameSeen::read(message);
         match direction {
             Direction::In => self.state.observer.received(self.at, conn.0, &seen),
@@ -400,7 +455,7 @@ impl Turn<'_> {
         }
     }
 
-    fn emit(&self, session: Option<SessionId>, kind: EventKind) {
+    pub(crate) fn emit(&self, session: Option<SessionId>, kind: EventKind) {
         self.hub.common.events.emit(Some(&self.hub.daemon_id), session, kind);
     }
 }
@@ -447,7 +502,8 @@ mod tests {
     fn hub() -> Arc<Hub> {
         let timeline = Timeline::start();
         let events = EventSink::new(timeline, "relay");
-        let common = Common { timeline, events, registry: Mutex::default(), trace_frames: false };
+        let faults = FaultEngine::new(timeline);
+        let common = Common { timeline, events, registry: Mutex::default(), trace_frames: false, faults };
         Hub::new("d_1", DaemonHub::new(HubConfig::default()), Arc::new(common))
     }
 

@@ -11,7 +11,9 @@
 //! | `hub` | one daemon's machine with its outboxes and its timer |
 //! | `outbox` | what one connection still has to send, and its bounds |
 //! | `connection` | one task that reads and writes one WebSocket |
+//! | `lane` | a queue in which some wait |
 //! | `counted` | a stream that counts what it took |
+//! | `faults` | what the fault plan does to upgrades, frames and connections |
 //! | `limits` | the limits that hold now |
 //! | `admin` | the relay's part of `/__sim` |
 //!
@@ -19,15 +21,17 @@
 //! hub's and outboxes' only. Nothing here depends on the order of a hash map or of threads, so that a relay in a simulation with a
 //! seed does the same every time.
 //!
-//! Faults belong into `upgrade`, into `Connection::take_in`, and around `Hub::messages` and its outputs.
+//! Faults happen in `upgrade`, in `Connection::poll_turn`, and around what `Hub::messages` takes in and `Turn::send` gives out.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admin;
 mod config;
 mod connection;
 mod counted;
+mod faults;
 mod hub;
 mod keys;
+mod lane;
 mod limits;
 mod outbox;
 mod relay;

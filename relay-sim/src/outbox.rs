@@ -5,9 +5,8 @@
 //! [`Ticket`] for it, which is handed back however the message goes.
 
 use std::{
-    collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
@@ -15,9 +14,13 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use sideband_protocol::relay::Watched;
+use sideband_protocol::{Instant, relay::Watched};
 
-use crate::limits::LiveLimits;
+use crate::{
+    faults::FaultEnd,
+    lane::{Lane, Next},
+    limits::LiveLimits,
+};
 
 /// Bytes that count against the client that sent them until this is dropped.
 #[derive(Debug)]
@@ -42,6 +45,19 @@ struct Queued {
     message: Bytes,
     own: bool,
     ticket: Option<Ticket>,
+    /// The connection ends so in place of a message.
+    end: Option<FaultEnd>,
+}
+
+/// Where a message goes in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Behind what is there, at this time at the earliest.
+    Next(Option<Instant>),
+    /// The same, for what does not count as one more that passed others.
+    Beside(Option<Instant>),
+    /// Behind so many that come later.
+    Behind(u32),
 }
 
 /// How the connection is to end.
@@ -53,13 +69,25 @@ pub(crate) enum End {
     Cut,
 }
 
+/// How a fault keeps the connection from reading and writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stall {
+    /// For ever, and nobody here notices (REL-11).
+    Ghost,
+    /// Until then.
+    Until(Instant),
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<Queued>,
+    messages: Lane<Queued>,
     bytes: usize,
     /// Those of `bytes` that are the relay's own words.
     own: usize,
     end: Option<End>,
+    /// The words of the close, if a fault has given some.
+    reason: Option<String>,
+    stall: Option<Stall>,
 }
 
 /// The connection's end is decided or its receiver is too slow: the message was not taken.
@@ -73,6 +101,10 @@ pub(crate) struct Outbox {
     waker: AtomicWaker,
     limits: Arc<LiveLimits>,
     whose: Watched,
+    /// The user of a client.
+    user: Option<Box<str>>,
+    /// When the connection was let in.
+    opened: OnceLock<Instant>,
     /// Bytes from this connection that a daemon has not taken yet.
     ahead: AtomicUsize,
     /// Bytes from this connection that daemons have taken or lost, ever.
@@ -81,11 +113,18 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(whose: Watched, limits: Arc<LiveLimits>) -> Arc<Self> {
+        Self::of(whose, None, limits)
+    }
+
+    /// The outbox of a user's connection, or of a daemon's.
+    pub(crate) fn of(whose: Watched, user: Option<&str>, limits: Arc<LiveLimits>) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
             waker: AtomicWaker::new(),
             limits,
             whose,
+            user: user.map(Into::into),
+            opened: OnceLock::new(),
             ahead: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
         })
@@ -93,6 +132,21 @@ impl Outbox {
 
     pub(crate) fn whose(&self) -> Watched {
         self.whose
+    }
+
+    /// The connection is let in.
+    pub(crate) fn open(&self, now: Instant) {
+        // Once, by the hub that it comes to.
+        let _ = self.opened.set(now);
+    }
+
+    /// When the connection was let in.
+    pub(crate) fn opened(&self) -> Option<Instant> {
+        self.opened.get().copied()
+    }
+
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     pub(crate) fn limits(&self) -> &LiveLimits {
@@ -114,6 +168,17 @@ impl Outbox {
     /// Queues a message. `of` is the client whose frame it is, on its way to a daemon; `own` says that the words are
     /// the relay's. Returns whether the task has to be woken.
     pub(crate) fn push(&self, message: Bytes, of: Option<&Arc<Outbox>>, own: bool) -> Result<bool, Full> {
+        self.push_at(message, of, own, Place::Next(None))
+    }
+
+    /// The same, at a place.
+    pub(crate) fn push_at(
+        &self,
+        message: Bytes,
+        of: Option<&Arc<Outbox>>,
+        own: bool,
+        place: Place,
+    ) -> Result<bool, Full> {
         let bytes = message.len();
         let mut queue = self.lock();
         if queue.end.is_some() || self.limit().is_some_and(|limit| queue.bytes + bytes > limit) {
@@ -125,8 +190,21 @@ impl Outbox {
         });
         queue.bytes += bytes;
         queue.own += if own { bytes } else { 0 };
-        queue.messages.push_back(Queued { message, own, ticket });
+        let queued = Queued { message, own, ticket, end: None };
+        match place {
+            Place::Next(at) => queue.messages.push(queued, at),
+            Place::Beside(at) => queue.messages.push_beside(queued, at),
+            Place::Behind(frames) => queue.messages.hold(frames, queued),
+        }
         Ok(queue.messages.len() == 1)
+    }
+
+    /// Queues the connection's end, at this time at the earliest. Returns whether the task has to be woken.
+    pub(crate) fn push_end(&self, end: FaultEnd, at: Option<Instant>) -> bool {
+        let mut queue = self.lock();
+        let queued = Queued { message: Bytes::new(), own: false, ticket: None, end: Some(end) };
+        queue.messages.push_beside(queued, at);
+        queue.messages.len() == 1
     }
 
     /// Forgets what is queued.
@@ -147,10 +225,45 @@ impl Outbox {
             (Some(End::Cut), _) | (Some(End::Close(_)), End::Close(_)) => {}
             (None, _) | (Some(End::Close(_)), End::Cut) => queue.end = Some(end),
         }
+        queue.messages.let_all_pass();
         let tickets: Vec<_> = queue.messages.iter_mut().filter_map(|queued| queued.ticket.take()).collect();
         drop(queue);
         // Outside the lock: tickets wake.
         drop(tickets);
+    }
+
+    /// Decides how the connection ends, with these words in its close.
+    pub(crate) fn end_with(&self, code: u16, reason: String) {
+        self.lock().reason = Some(reason);
+        self.end(End::Close(code));
+    }
+
+    /// The words of the close, if a fault has given some.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.lock().reason.clone()
+    }
+
+    /// Keeps the connection from reading and writing; a ghost stays one, and of two pauses the longer holds.
+    pub(crate) fn stall(&self, stall: Stall) {
+        let mut queue = self.lock();
+        queue.stall = Some(match (queue.stall, stall) {
+            (Some(Stall::Ghost), _) | (_, Stall::Ghost) => Stall::Ghost,
+            (Some(Stall::Until(before)), Stall::Until(until)) => Stall::Until(before.max(until)),
+            (None, Stall::Until(until)) => Stall::Until(until),
+        });
+    }
+
+    /// What keeps the connection from reading and writing now.
+    pub(crate) fn stalled(&self, now: Instant) -> Option<Stall> {
+        let mut queue = self.lock();
+        if queue.stall.is_some_and(|stall| matches!(stall, Stall::Until(until) if until <= now)) {
+            queue.stall = None;
+        }
+        queue.stall
+    }
+
+    pub(crate) fn is_ghost(&self) -> bool {
+        self.lock().stall == Some(Stall::Ghost)
     }
 
     /// How the connection is to end, if that is decided.
@@ -167,15 +280,36 @@ impl Outbox {
         .await;
     }
 
-    /// Takes the next message.
-    pub(crate) fn pop(&self) -> Option<Bytes> {
+    /// Takes the next message, or what stands in its place. When the connection's end is decided, nothing waits any more.
+    pub(crate) fn pop_due(&self, now: Instant) -> Next<Result<Bytes, FaultEnd>> {
         let mut queue = self.lock();
-        let Queued { message, own, ticket } = queue.messages.pop_front()?;
-        queue.bytes -= message.len();
-        queue.own -= if own { message.len() } else { 0 };
-        drop(queue);
-        drop(ticket);
-        Some(message)
+        loop {
+            let ends = queue.end.is_some();
+            let Queued { message, own, ticket, end } = match queue.messages.pop((!ends).then_some(now)) {
+                Next::Item(queued) => queued,
+                Next::Later(at) => return Next::Later(at),
+                Next::Nothing => return Next::Nothing,
+            };
+            match end {
+                Some(_) if ends => continue,
+                Some(end) => return Next::Item(Err(end)),
+                None => {}
+            }
+            queue.bytes -= message.len();
+            queue.own -= if own { message.len() } else { 0 };
+            drop(queue);
+            drop(ticket);
+            return Next::Item(Ok(message));
+        }
+    }
+
+    /// Takes the next message, whatever its time.
+    #[cfg(test)]
+    pub(crate) fn pop(&self) -> Option<Bytes> {
+        match self.pop_due(Instant::from_origin(std::time::Duration::MAX)) {
+            Next::Item(Ok(message)) => Some(message),
+            Next::Item(Err(_)) | Next::Later(_) | Next::Nothing => None,
+        }
     }
 
     /// Whether the connection may be read: a daemon has taken enough of what it sent, and it takes its own answers.

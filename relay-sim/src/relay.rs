@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,15 +21,17 @@ use sideband_protocol::{
 use sideband_sim_kit::{
     admin::{DaemonStatus, RelayStatus, SessionStatus},
     event::{EventKind, EventSink},
+    fault::FaultEngine,
     limits::{LimitsError, RelayLimits, RelayLimitsPatch},
     presence::{Presence, PresenceError},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     admin,
     config::RelayConfig,
     connection::{Connection, Ended},
+    faults::Watching,
     hub::{Common, Hub, HubView},
     keys::Keys,
     limits::LiveLimits,
@@ -91,6 +93,26 @@ struct Inner {
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
+impl Inner {
+    /// Lets every connection look around.
+    fn wake_all(&self) {
+        let open: Vec<Arc<Outbox>> = lock(&self.live.outboxes).values().cloned().collect();
+        for outbox in open {
+            outbox.wake();
+        }
+    }
+}
+
+/// Tells connections that the faults in force have changed, for as long as there are a relay and an engine.
+async fn wake_at_changes(relay: Weak<Inner>, mut changes: watch::Receiver<()>) {
+    while changes.changed().await.is_ok() {
+        match relay.upgrade() {
+            Some(relay) => relay.wake_all(),
+            None => return,
+        }
+    }
+}
+
 /// A relay. Cheap to clone; all clones are the same relay. Everything here wants the tokio runtime that the relay was made
 /// in.
 #[derive(Clone)]
@@ -110,12 +132,14 @@ impl Relay {
     /// A relay without connections. `env` gives the wall clock for tokens and HTTP for the key set; what happens is told
     /// to `events`.
     pub fn new(env: Env, config: RelayConfig, events: EventSink) -> Self {
-        let timeline = Timeline::start();
+        let faults = config.faults.clone().unwrap_or_else(|| FaultEngine::new(Timeline::start()));
+        let timeline = faults.timeline();
         let keys = Keys::new(&config, env.clone(), timeline, events.clone());
         let registry = Mutex::new(Registry::new().danger_quirks(config.danger_quirks));
-        let common = Arc::new(Common { timeline, events, registry, trace_frames: config.trace_frames });
+        let changes = faults.changes();
+        let common = Arc::new(Common { timeline, events, registry, trace_frames: config.trace_frames, faults });
         let limits = LiveLimits::new(config.limits, config.danger_quirks);
-        Self(Arc::new(Inner {
+        let relay = Self(Arc::new(Inner {
             env,
             config,
             common,
@@ -125,7 +149,9 @@ impl Relay {
             live: Live::default(),
             connections: AtomicU64::new(0),
             refused: Mutex::default(),
-        }))
+        }));
+        tokio::spawn(wake_at_changes(Arc::downgrade(&relay.0), changes));
+        relay
     }
 
     /// Serves WebSocket upgrades on any path, and refuses all other requests.
@@ -267,10 +293,7 @@ impl Relay {
         for hub in self.hubs() {
             hub.set_config(self.0.limits.hub(self.0.config.ended_ids));
         }
-        let open: Vec<Arc<Outbox>> = lock(&self.0.live.outboxes).values().cloned().collect();
-        for outbox in open {
-            outbox.wake();
-        }
+        self.0.wake_all();
         self.events().emit(None, None, EventKind::LimitsChanged);
         Ok(limits)
     }
@@ -294,8 +317,14 @@ impl Relay {
         &self.0.config
     }
 
-    pub(crate) fn events(&self) -> &EventSink {
+    /// What happens.
+    pub fn events(&self) -> &EventSink {
         &self.0.common.events
+    }
+
+    /// The faults in force.
+    pub fn faults(&self) -> &FaultEngine {
+        &self.0.common.faults
     }
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {
@@ -467,7 +496,8 @@ async fn run(
     let ended = match upgraded {
         Some(upgraded) => {
             let stream = TokioIo::new(upgraded);
-            Connection::new(stream, conn, hub.clone(), outbox, relay.config()).await.run().await
+            let connection = Connection::new(stream, conn, hub.clone(), outbox.clone(), relay.config()).await;
+            connection.with_faults(Watching::new(&relay, &hub, &outbox, session)).run().await
         }
         None => {
             hub.closed(conn);

@@ -6,6 +6,7 @@
 //! | 2 | the relay shuts down (REL-24) | 503 `unavailable` |
 //! | 3 | the origin (API-09) | 403 `forbidden` |
 //! | 4 | a malformed request for a WebSocket | 400, another version than 13: 426 |
+//! | | faults on demand ◇: only what would be judged by its token next meets them | as the rule says |
 //! | 5 | the token (TOK-01 to TOK-11) | 401 `unauthorized`, 403 `forbidden` |
 //! | 6 | no key set (KEY-03) | 503 `unavailable` |
 //! | 7 | the session id was used (REL-10), a daemon's second socket by configuration (REL-12) | 409 `session_conflict` |
@@ -31,11 +32,13 @@ use sideband_protocol::{
 use sideband_sim_kit::{
     admin::error_response,
     event::{EventKind, Role, retry_after_ms},
+    fault::{self, FAULT_HEADER},
     guard::bearer,
+    server::{CutConnection, Stopping},
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::{keys::Denied, outbox::Outbox, relay::Relay};
+use crate::{faults, keys::Denied, outbox::Outbox, relay::Relay};
 
 /// Why a request gets no WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,30 +127,76 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Answers any request on any path.
-pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Response {
-    let mut about = About::default();
-    match upgrade(&relay, request, &mut about).await {
-        Ok(response) => response,
-        Err(refused) => {
-            let (status, code) = (refused.status().as_u16(), refused.code());
-            // TOK-14: of the request only the verdict is told.
-            tracing::debug!(status, code, reason = refused.reason(), "upgrade refused");
-            relay.count_refused(code);
-            let response = refused.into_response();
-            let retry_after_ms = retry_after_ms(response.headers(), relay.unix_seconds());
-            let (code, reason) = (code.to_owned(), refused.reason().to_owned());
-            let About { daemon, session, role, token } = about;
-            let kind = EventKind::UpgradeRefused { status, code, reason, role, token, retry_after_ms };
-            relay.events().emit(daemon.as_deref(), session, kind);
-            response
-        }
+/// Why a request gets no WebSocket, the fault plan included.
+#[derive(Debug)]
+pub(crate) enum NoUpgrade {
+    Refused(Refused),
+    /// This rule refuses it so.
+    ByFault(fault::Refusal, String),
+    /// The connection ends without an answer.
+    Cut,
+}
+
+impl From<Refused> for NoUpgrade {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
     }
 }
 
-/// Whom a good token names, for events.
+/// A refusal as it is answered and told.
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) code: String,
+    /// Which check refused.
+    pub(crate) reason: &'static str,
+    /// What the relay counts it as.
+    pub(crate) counted: &'static str,
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        let (code, reason) = (refused.code(), refused.reason());
+        Self { response: refused.into_response(), code: code.to_owned(), reason, counted: code }
+    }
+}
+
+/// Answers any request on any path.
+pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Response {
+    let mut about = About::default();
+    let mut response = match upgrade(&relay, request, &mut about).await {
+        Ok(response) => response,
+        Err(NoUpgrade::Refused(refused)) => refuse(&relay, refused.into(), &about),
+        Err(NoUpgrade::ByFault(refusal, label)) => refuse(&relay, faults::answer(&refusal, &label), &about),
+        Err(NoUpgrade::Cut) => {
+            let mut response = Response::new(Body::empty());
+            response.extensions_mut().insert(CutConnection);
+            response
+        }
+    };
+    if let Some(label) = about.faults {
+        response.headers_mut().insert(FAULT_HEADER, label);
+    }
+    response
+}
+
+/// Tells that a request is refused.
+fn refuse(relay: &Relay, answer: Answer, about: &About) -> Response {
+    let Answer { response, code, reason, counted } = answer;
+    let status = response.status().as_u16();
+    // TOK-14: of the request only the verdict is told.
+    tracing::debug!(status, code, reason, "upgrade refused");
+    relay.count_refused(counted);
+    let retry_after_ms = retry_after_ms(response.headers(), relay.unix_seconds());
+    let (role, token, reason) = (about.role, about.token.clone(), reason.to_owned());
+    let kind = EventKind::UpgradeRefused { status, code, reason, role, token, retry_after_ms };
+    relay.events().emit(about.daemon.as_deref(), about.session, kind);
+    response
+}
+
+/// Whom a good token names, for events; and the faults that happened, for the answer.
 #[derive(Debug, Default)]
 struct About {
+    faults: Option<HeaderValue>,
     daemon: Option<String>,
     session: Option<SessionId>,
     role: Option<Role>,
@@ -161,7 +210,7 @@ impl About {
             GrantRole::Daemon { resumable: _ } => (Role::Daemon, None),
         };
         let token = grant.jti.as_deref().map(token_name);
-        Self { daemon: Some(grant.daemon_id.clone()), session, role: Some(role), token }
+        Self { faults: None, daemon: Some(grant.daemon_id.clone()), session, role: Some(role), token }
     }
 }
 
@@ -170,15 +219,15 @@ fn token_name(jti: &str) -> String {
     Sha256::digest(jti).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Result<Response, Refused> {
+async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Result<Response, NoUpgrade> {
     if !is_upgrade(&request) {
-        return Err(Refused::NotAnUpgrade);
+        return Err(Refused::NotAnUpgrade.into());
     }
     if relay.shuts_down() {
-        return Err(Refused::ShutsDown);
+        return Err(Refused::ShutsDown.into());
     }
     if !relay.config().origins.allows_request(request.headers()) {
-        return Err(Refused::Origin);
+        return Err(Refused::Origin.into());
     }
     let accept = accept_key(&request)?;
     let on_upgrade = request
@@ -186,12 +235,15 @@ async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Resu
         .remove::<OnUpgrade>()
         .ok_or(Refused::Malformed("this connection cannot become a WebSocket"))?;
 
-    let grant = relay.keys().check(token(&request).as_deref()).await.map_err(|denied| match denied {
+    let stopping = request.extensions().get::<Stopping>().cloned();
+    let (path, token) = (request.uri().path(), token(&request));
+    let spared = faults::faults_of_upgrade(relay, path, token.as_deref(), stopping, &mut about.faults).await?;
+    let grant = relay.keys().check(token.as_deref(), spared.clock_shift).await.map_err(|denied| match denied {
         Denied::Token(refusal) => Refused::Token(refusal),
         Denied::NoKeys => Refused::NoKeys,
     })?;
-    *about = About::of(&grant);
-    grant_access(relay, grant, about.token.clone(), on_upgrade)?;
+    *about = About { faults: about.faults.take(), ..About::of(&grant) };
+    grant_access(relay, grant, about.token.clone(), spared.clock_shift, on_upgrade)?;
     Ok(switching_protocols(accept))
 }
 
@@ -252,15 +304,23 @@ fn token(request: &Request) -> Option<Cow<'_, str>> {
 }
 
 /// Lets a connection in, or finds that its place is taken; no waiting in here, so that nothing comes between.
-fn grant_access(relay: &Relay, grant: Grant, token: Option<String>, on_upgrade: OnUpgrade) -> Result<(), Refused> {
+fn grant_access(
+    relay: &Relay,
+    grant: Grant,
+    token: Option<String>,
+    clock_shift: i64,
+    on_upgrade: OnUpgrade,
+) -> Result<(), Refused> {
     let conn = relay.next_connection();
     let Grant { role, daemon_id, concurrent_sessions: limit, jti: _, expires_at } = grant;
     match role {
-        GrantRole::Client { sub: _, session } => {
-            // Until when the token could come again (TOK-05).
-            let life = Duration::from_secs(expires_at.saturating_add(SKEW).saturating_sub(relay.unix_seconds()));
+        GrantRole::Client { sub, session } => {
+            // Until when the token could come again (TOK-05), by either clock.
+            let now = relay.unix_seconds();
+            let earlier = now.saturating_add_signed(clock_shift.min(0) / 1_000);
+            let life = Duration::from_secs(expires_at.saturating_add(SKEW).saturating_sub(earlier));
             relay.claim(session, life).map_err(|SessionConflict| Refused::SessionUsed)?;
-            let outbox = Outbox::new(Watched::Client, relay.live_limits().clone());
+            let outbox = Outbox::of(Watched::Client, Some(&sub), relay.live_limits().clone());
             let admitted = relay.admit(&daemon_id, conn, Some(session), outbox, on_upgrade, |hub, outbox| {
                 hub.open_client(conn, session, limit, token, outbox).map_err(Refused::from)
             });

@@ -165,6 +165,7 @@ impl Cloud {
         let mut relay_config = RelayConfig::new(&issuer, KeySource::Asked(Arc::new(ask)));
         relay_config.origins = options.origins;
         relay_config.trace_frames = options.trace_frames;
+        relay_config.faults = Some(faults.clone());
         relay_config.limits.grace = options.grace;
         let relay = Relay::new(env, relay_config, events.for_host("relay"));
         presence.fill(relay.clone());

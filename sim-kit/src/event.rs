@@ -167,7 +167,8 @@ pub enum EventKind {
         /// Why, in snake case.
         reason: String,
     },
-    /// A connection was over its rate; told at most once a second (REL-20).
+    /// A connection was over its rate (REL-20); told at most once a second, or each time if frames are told, before those of
+    /// the same turn.
     RateLimited {
         /// The relay's number for the connection.
         connection: u64,

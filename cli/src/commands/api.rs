@@ -17,6 +17,7 @@ use crate::{
     commands::relay::{issuer, stop},
     exposure::Exposure,
     failure::Failure,
+    faults::{self, Faults},
     journal,
     output::Output,
     ready::{self, Credentials, ReadyLine},
@@ -65,6 +66,8 @@ pub(crate) struct ApiArgs {
     tls: Tls,
     #[command(flatten)]
     trace: Trace,
+    #[command(flatten)]
+    faults: Faults,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -86,6 +89,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
         }
         None => Arc::new(NoPresence),
     };
+    let plan = args.faults.read()?;
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
     let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
@@ -97,6 +101,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, state, presence, events };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
+    faults::begin(&served.faults, plan)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -112,8 +117,10 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     out.say(&line, || describe(&line, args.relay_admin_url.is_some())).await;
     let journal = journal::follow(events, out);
     signals.next().await;
+    let engine = served.faults.clone();
     stop(served, &mut signals, out).await;
     journal.abort();
+    faults::tell_never_fired(&engine, faults::AT_API, out).await;
     tracing.finish(out)
 }
 

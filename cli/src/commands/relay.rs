@@ -13,6 +13,7 @@ use crate::{
     commands::up::STOP,
     exposure::Exposure,
     failure::Failure,
+    faults::{self, Faults},
     journal,
     output::Output,
     ready::{self, ReadyLine},
@@ -45,6 +46,8 @@ pub(crate) struct RelayArgs {
     tls: Tls,
     #[command(flatten)]
     trace: Trace,
+    #[command(flatten)]
+    faults: Faults,
 }
 
 /// An issuer: a URL, kept letter by letter, since tokens are compared so (TOK-04).
@@ -58,10 +61,12 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let security = args.tls.prepare(args.addr, None)?;
     let env = security.world()?;
     let exposed = args.exposure.check(args.addr, &env)?;
+    let plan = args.faults.read()?;
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
     let (served, tracing) = apart::relay(env.clone(), bound, &args.issuer, &exposed, &args.trace)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref(), &security).await?;
+    faults::begin(&served.faults, plan)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -77,8 +82,10 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     out.say(&line, || describe(&line)).await;
     let journal = journal::follow(events, out);
     signals.next().await;
+    let engine = served.faults.clone();
     stop(served, &mut signals, out).await;
     journal.abort();
+    faults::tell_never_fired(&engine, faults::AT_RELAY, out).await;
     tracing.finish(out)
 }
 

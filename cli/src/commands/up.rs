@@ -11,7 +11,7 @@ use owo_colors::OwoColorize;
 use serde::Serialize;
 use sideband::{Daemon, QuickConnectCode, Server, env::Env};
 use sideband_scenarios::cloud::{Cloud, CloudError, CloudOptions, local_url, relay_url};
-use sideband_sim_kit::admin::ADMIN_PATH;
+use sideband_sim_kit::{admin::ADMIN_PATH, fault::Place};
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -20,8 +20,10 @@ use crate::{
     echo, explain,
     exposure::{Exposed, Exposure, cannot_listen, state_failure},
     failure::Failure,
+    faults::{self, Faults},
     journal,
     output::Output,
+    preset::Presets,
     quick_connect::{self, CodeEvent},
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
@@ -37,7 +39,9 @@ const EXAMPLES: &str = "\
 Examples:
   sideband-sim up                                  on 127.0.0.1:7600, new credentials
   sideband-sim up --seed 7 --daemon                the same credentials each time, and an echo daemon
+  sideband-sim up --preset storm-429               the control plane is overrun at first; see `--help` for all presets
   sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes
+  sideband-sim up --faults plan.toml               with faults on demand
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
   sideband-sim up --addr 0.0.0.0:7600 --allow-remote
                                                    for containers and other machines
@@ -46,6 +50,7 @@ The first line with --json is
   {\"event\":\"ready\",\"apiUrl\",\"relayUrl\",\"adminUrl\",\"daemonId\",\"apiKey\",\"accessToken\",\"issuer\",\"seed\"}
 printed once everything answers. Lines with \"event\":\"cloud\" follow: sessions, requests, keys.
 With --daemon there is one \"daemon\" with its Quick Connect code, and \"daemon_ended\" if another process takes its place.
+\"faults_never_fired\" comes last, if there are such rules.
 SIGINT and SIGTERM end it within five seconds.";
 
 /// Flags of `up`.
@@ -68,11 +73,15 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "SIDEBAND_SIM_ADVERTISE_URL", value_name = "URL", value_parser = values::http_url)]
     advertise_url: Option<Url>,
     #[command(flatten)]
+    presets: Presets,
+    #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
     tls: Tls,
     #[command(flatten)]
     trace: Trace,
+    #[command(flatten)]
+    faults: Faults,
 }
 
 /// The end of the echo daemon of `up --daemon` as JSON.
@@ -106,10 +115,12 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     if args.state.is_some() && args.seed.is_some() {
         out.note("note: with --state the credentials are the file's in spite of --seed");
     }
+    let plan = args.presets.onto(args.faults.read()?).map_err(Failure::misuse)?;
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
     let tracing = args.trace.start(cloud.events())?;
     let local = local_url(cloud.addr(), security.is_tls());
     ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
+    faults::begin(cloud.faults(), plan)?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();
     say_ready(&args, &exposed, &security, &cloud, out).await;
@@ -132,7 +143,9 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
         Err(None) => (None, Ok(())),
         Err(Some(failure)) => (None, Err(failure)),
     };
+    let engine = cloud.faults().clone();
     stop(cloud, daemon, journal, &mut signals, out).await;
+    faults::tell_never_fired(&engine, &Place::ALL, out).await;
     ended.and(tracing.finish(out))
 }
 

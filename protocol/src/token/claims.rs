@@ -120,6 +120,8 @@ pub struct Peek {
     pub daemon_id: String,
     /// Whom it is for; none if it says neither `client` nor `daemon`.
     pub role: Option<Role>,
+    /// The user of a client token.
+    pub user: Option<String>,
     /// The session of a client token.
     pub session: Option<SessionId>,
     /// The scopes; empty if there are none or they cannot be read.
@@ -160,6 +162,7 @@ pub fn peek(token: &str) -> Option<Peek> {
             Some("daemon") => Some(Role::Daemon),
             _ => None,
         },
+        user: text("sub").map(str::to_owned),
         session: text("sid").and_then(SessionId::from_claim),
         scopes: scopes.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
         expires_at: claims.get("exp").and_then(Value::as_number).map(number::saturating_seconds),

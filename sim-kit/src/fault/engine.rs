@@ -66,6 +66,11 @@ impl FaultEngine {
         Self { shared: Arc::new(Shared { timeline, places: AtomicU8::new(0), faults: Mutex::default(), changed }) }
     }
 
+    /// The time line that its rules' times are on.
+    pub fn timeline(&self) -> Timeline {
+        self.shared.timeline
+    }
+
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,6 +29,7 @@
 //! | [`rules`], `draw` | counting and deciding: pure |
 //! | `engine`, `fired` | shared by the hooks of a process, and how faults show |
 //! | [`admin`], [`client`] | the plan below `/__sim` |
+//! | [`preset`] | plans with names |
 
 mod action;
 pub mod admin;
@@ -41,6 +42,7 @@ mod engine;
 mod fired;
 mod plan;
 mod point;
+pub mod preset;
 pub mod rules;
 #[cfg(test)]
 mod tests;

@@ -108,6 +108,16 @@ impl FaultPlan {
         Ok(plan)
     }
 
+    /// This plan with the rules of another behind its own; the seed stays this one's.
+    ///
+    /// # Errors
+    /// Two rules have one name, or there are too many.
+    pub fn followed_by(mut self, other: Self) -> Result<Self, PlanError> {
+        self.faults.extend(other.faults);
+        self.ids().map_err(|(_, message)| PlanError { position: None, message })?;
+        Ok(self)
+    }
+
     /// The plan again, if it holds together.
     pub(super) fn checked(self) -> Result<Self, PlanError> {
         Self::try_from(PlanText::from(self))

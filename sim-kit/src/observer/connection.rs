@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) over: bool,
     /// A daemon has sent something else than Signals and Pongs.
     pub(super) spoke: bool,
+    /// Frames of it were over its rate and nobody looked at them: what is missing is no proof.
+    pub(super) lossy: bool,
     /// A daemon has sent a Signal of shutdown.
     pub(super) shutdown: bool,
     /// An unknown Control code was sent to it.
@@ -68,7 +70,19 @@ pub(super) struct Connection {
     times: Vec<(Rule, u32)>,
 }
 
+/// What a frame came on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
+    pub(super) connection: u64,
+    /// Frames before it may have gone unseen.
+    pub(super) lossy: bool,
+}
+
 impl Connection {
+    pub(super) const fn line(&self, connection: u64) -> Line {
+        Line { connection, lossy: self.lossy }
+    }
+
     pub(super) fn new(at: u64, role: Role, session: Option<SessionId>, resumable: bool) -> Self {
         Self {
             role,
@@ -78,6 +92,7 @@ impl Connection {
             last_in: at,
             over: false,
             spoke: false,
+            lossy: false,
             shutdown: false,
             unknown: None,
             last_ping: at,
@@ -147,6 +162,14 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Frames came that nobody looked at; Pings and Pongs may have been among them (REL-20).
+    pub(super) fn unseen(&mut self, at: u64) {
+        self.lossy = true;
+        self.last_in = at;
+        self.last_ping = at;
+        self.pings.clear();
     }
 
     fn pong(&mut self, echo: Echo, found: &mut Found) {

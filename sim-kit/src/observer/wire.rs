@@ -18,7 +18,7 @@ use sideband_protocol::{
 
 use super::{
     Mark, Rule,
-    connection::{Connection, Found, Told},
+    connection::{Connection, Found, Line, Told},
     frame::{FrameSeen, Inside, WrongHeader},
 };
 use crate::event::{Closer, Role};
@@ -124,7 +124,7 @@ impl WireObserver {
             let rule = connection.keepalive_rule();
             self.found.add(rule, None, || format!("sent nothing for {} s and then answered the close", quiet / 1_000));
         }
-        if let (true, Some(Closer::Peer), Some(code)) = (connection.shutdown, by, code) {
+        if let (true, false, Some(Closer::Peer), Some(code)) = (connection.shutdown, connection.lossy, by, code) {
             self.left(code);
         }
         connection.tell(at, id, &mut self.found, &mut self.marks);
@@ -139,6 +139,13 @@ impl WireObserver {
         }
         if code != close::NORMAL {
             self.found.add(Rule::Dmn16, None, || format!("closed with {code} after its Signals of shutdown"));
+        }
+    }
+
+    /// Frames came over the connection's rate, and are dropped unseen (REL-20). Told before those that came in between.
+    pub fn unseen(&mut self, at: u64, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.unseen(at);
         }
     }
 
@@ -344,11 +351,11 @@ impl View<'_> {
             session.init = session.init.or(Some(self.at));
             return;
         }
-        if !session.accept {
+        if !session.accept && !self.connection.lossy {
             self.found.add(Rule::Cry10, frame.session, || "Data before the handshake_accept".to_owned());
         }
         // A client's session lives and dies with its line.
-        number(frame, 1, &mut session.from_client, self.id, true, self.found);
+        number(frame, 1, &mut session.from_client, self.connection.line(self.id), true, self.found);
     }
 
     fn client_handshake(&mut self) {
@@ -441,7 +448,7 @@ impl View<'_> {
             self.found.add(rule, Some(id), || format!("a {} of a session known to be over", frame.name()));
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.state == SessionState::Pending {
+        if session.state == SessionState::Pending && !self.connection.lossy {
             self.found.add(Rule::Dmn11, Some(id), || format!("a {} before Signal(ready)", frame.name()));
         }
         if frame_type == FrameType::HandshakeAccept {
@@ -452,12 +459,12 @@ impl View<'_> {
             session.accept = true;
             return;
         }
-        if !session.accept {
+        if !session.accept && !self.connection.lossy {
             self.found.add(Rule::Cry10, Some(id), || "Data before the handshake_accept".to_owned());
         }
         // What was under way on an earlier line may be lost.
         let whole = session.daemon == Some(self.id);
-        number(frame, 2, &mut session.from_daemon, self.id, whole, self.found);
+        number(frame, 2, &mut session.from_daemon, self.connection.line(self.id), whole, self.found);
     }
 
     fn daemon_handshakes(&mut self) {
@@ -475,8 +482,9 @@ impl View<'_> {
     }
 }
 
-/// CRY-04, CRY-09: the nonce of one Data. `whole` says that nothing before it can have been lost.
-fn number(frame: &FrameSeen, wanted: u32, last: &mut Option<Last>, connection: u64, whole: bool, found: &mut Found) {
+/// CRY-04, CRY-09: the nonce of one Data. `whole` says that it comes on the session's first line.
+fn number(frame: &FrameSeen, wanted: u32, last: &mut Option<Last>, line: Line, whole: bool, found: &mut Found) {
+    let Line { connection, lossy } = line;
     let Inside::Nonce { direction, sequence } = frame.inside else { return };
     if direction != wanted {
         return found.add(Rule::Cry09, frame.session, || format!("a nonce of direction {direction}"));
@@ -489,7 +497,7 @@ fn number(frame: &FrameSeen, wanted: u32, last: &mut Option<Last>, connection: u
         found.add(Rule::Cry04, frame.session, || format!("sequence {sequence} where {expected} comes next"));
         return;
     }
-    if sequence > expected && whole {
+    if sequence > expected && whole && !lossy {
         found.add(Rule::Cry04, frame.session, || format!("sequence {sequence} where {expected} comes next"));
     }
     *last = Some(Last { sequence, connection });

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error, Message, client::IntoClientRequest},
+    tungstenite::{Error, Message, client::IntoClientRequest, http::Response},
 };
 
 const ISSUER: &str = "https://api.test";
@@ -121,15 +121,21 @@ impl Bench {
 
     /// Connects, or gives the status that refused it.
     pub(crate) async fn connect(&self, claims: &Claims) -> Result<Raw, u16> {
+        let answer = self.ask(claims).await.unwrap_or_else(|error| panic!("{error}"));
+        answer.map_err(|refusal| refusal.status().as_u16())
+    }
+
+    /// Connects, or gives the answer that refused it, or why there was none.
+    pub(crate) async fn ask(&self, claims: &Claims) -> Result<Result<Raw, Response<Option<Vec<u8>>>>, Error> {
         let (ours, theirs) = tokio::io::duplex(WIRE);
         self.dial.send(Box::new(theirs)).unwrap();
         let mut request = "ws://relay.test/relay".into_client_request().unwrap();
         let bearer = format!("Bearer {}", self.signer.sign(claims));
         request.headers_mut().insert("authorization", bearer.parse().unwrap());
         match soon("an upgrade", tokio_tungstenite::client_async(request, ours)).await {
-            Ok((ws, _)) => Ok(Raw(ws)),
-            Err(Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("{error}"),
+            Ok((ws, _)) => Ok(Ok(Raw(ws))),
+            Err(Error::Http(response)) => Ok(Err(*response)),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,5 +1,6 @@
 mod engine;
 mod errors;
+mod presets;
 mod rules;
 
 use super::*;

@@ -89,6 +89,11 @@ impl Bench {
         self.live(|wire, at| wire.refused(at, id, code))
     }
 
+    pub(super) fn drops(&mut self, id: u64) -> &mut Self {
+        self.event(None, EventKind::RateLimited { connection: id, frames: 3 });
+        self.live(|wire, at| wire.unseen(at, id))
+    }
+
     fn frame(&mut self, id: u64, direction: Direction, message: &[u8]) -> &mut Self {
         let seen = FrameSeen::read(message);
         let (frame, detail) = (seen.name().to_owned(), seen.detail());

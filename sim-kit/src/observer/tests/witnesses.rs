@@ -183,6 +183,12 @@ witnesses! {
     cry_04_a_sequence_is_left_out_on_one_line: Cry04 by Daemon,
         breaks |b| { b.active().says(DAEMON, data(2, 2)); },
         holds |b| { b.resumed().says(3, data(2, 7)).says(3, data(2, 8)); };
+    cry_04_a_sequence_is_left_out_though_the_relay_dropped_none: Cry04 by Client,
+        breaks |b| { b.active().says(CLIENT, data(1, 4)); },
+        holds |b| { b.active().drops(CLIENT).says(CLIENT, data(1, 4)); };
+    cry_04_a_sequence_comes_again_after_frames_over_the_rate: Cry04 by Client,
+        breaks |b| { b.active().drops(CLIENT).says(CLIENT, data(1, 4)).says(CLIENT, data(1, 4)); },
+        holds |b| { b.active().drops(CLIENT).says(CLIENT, data(1, 4)).says(CLIENT, data(1, 9)); };
     cry_04_a_sequence_goes_back_after_a_resume: Cry04 by Daemon,
         breaks |b| { b.resumed().says(3, data(2, 0)); },
         holds |b| { b.resumed().says(3, data(2, 1)); };

@@ -1,0 +1,121 @@
+//! `--faults FILE`: the fault plan that a server begins with.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+use sideband_sim_kit::fault::{FaultEngine, FaultPlan, Format, MAX_PLAN, Place, PlanError, Position};
+
+use crate::{failure::Failure, output::Output};
+
+/// The places of a control plane.
+pub(crate) const AT_API: &[Place] = &[Place::ApiRequest, Place::Keys];
+/// The places of a relay.
+pub(crate) const AT_RELAY: &[Place] = &[Place::RelayUpgrade, Place::RelayFrame, Place::RelayConnection];
+
+/// The flag of every server.
+#[derive(Debug, Args)]
+pub(crate) struct Faults {
+    /// Begin with the fault plan in this TOML or JSON file [default: no faults]
+    #[arg(long, env = "SIDEBAND_SIM_FAULTS", value_name = "FILE")]
+    faults: Option<PathBuf>,
+}
+
+/// The rules that never fired, as JSON.
+#[derive(Serialize)]
+struct NeverFired<'a> {
+    event: &'static str,
+    rules: Vec<Idle<'a>>,
+}
+
+#[derive(Serialize)]
+struct Idle<'a> {
+    id: &'a str,
+    on: Place,
+}
+
+impl Faults {
+    /// The plan; an empty one if there is no file.
+    pub(crate) fn read(&self) -> Result<FaultPlan, Failure> {
+        let Some(path) = &self.faults else { return Ok(FaultPlan::default()) };
+        let text = read(path)?;
+        FaultPlan::parse(&text, format(path, &text)).map_err(|error| wrong(path, error))
+    }
+}
+
+/// Puts the plan in force. The proof that the server answers comes first: it is nobody's request.
+pub(crate) fn begin(faults: &FaultEngine, plan: FaultPlan) -> Result<(), Failure> {
+    faults.set(plan).map_err(Failure::misuse)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let cannot = |what: String| {
+        Failure::misuse(anyhow!("the fault plan {} {what}", path.display()))
+            .hint("--faults takes the path of a TOML or JSON file")
+    };
+    let file = std::fs::File::open(path).map_err(|error| cannot(format!("cannot be read: {error}")))?;
+    let mut text = String::new();
+    // One byte more tells a file that is too large from one that just fits.
+    file.take(MAX_PLAN as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| cannot(format!("cannot be read: {error}")))?;
+    if text.len() > MAX_PLAN {
+        return Err(cannot(format!("has more than {MAX_PLAN} bytes")));
+    }
+    Ok(text)
+}
+
+/// The language by the file's extension, or else by how the text begins.
+fn format(path: &Path, text: &str) -> Format {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
+        "json" => Format::Json,
+        "toml" => Format::Toml,
+        _ if text.trim_start().starts_with('{') => Format::Json,
+        _ => Format::Toml,
+    }
+}
+
+fn wrong(path: &Path, error: PlanError) -> Failure {
+    let PlanError { position, message } = error;
+    let place = position.map(|Position { line, column }| format!(":{line}:{column}")).unwrap_or_default();
+    Failure::misuse(anyhow!("{}{place}: {message}", path.display()))
+}
+
+/// Lists the rules about a process's places that never fired.
+pub(crate) async fn tell_never_fired(faults: &FaultEngine, places: &[Place], out: &Output) {
+    let mut idle = faults.never_fired();
+    idle.retain(|(_, on)| places.contains(on));
+    if idle.is_empty() {
+        return;
+    }
+    if out.is_json() {
+        let rules = idle.iter().map(|(id, on)| Idle { id: id.as_str(), on: *on }).collect();
+        out.json(&NeverFired { event: "faults_never_fired", rules }).await;
+        return;
+    }
+    let list: Vec<String> = idle.iter().map(|(id, on)| format!("{id} ({on})")).collect();
+    out.note(format!("faults that never fired: {}", list.join(", ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_told_by_the_extension_or_the_text() {
+        for (path, text, wanted) in [
+            ("plan.toml", "{", Format::Toml),
+            ("plan.JSON", "seed = 1", Format::Json),
+            ("plan", " \n{\"seed\": 1}", Format::Json),
+            ("plan", "seed = 1", Format::Toml),
+            ("plan.txt", "", Format::Toml),
+        ] {
+            assert_eq!(format(Path::new(path), text), wanted, "{path}");
+        }
+    }
+}
