@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod errors;
 mod examples;
+mod fault;
 mod kill;
 mod state;
 mod support;
