@@ -2,35 +2,39 @@
 
 mod accounts;
 
-use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::State,
-    http::StatusCode,
-    response::Response,
-    routing::{get, post},
-};
+use axum::{Json, body::Bytes, extract::State, http::StatusCode, response::Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sideband_sim_kit::admin::{Keys, error_response};
+use sideband_sim_kit::admin::{AdminRoutes, ErrorAnswer, Keys, RotateKeys, error_response};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::accounts::Wrong;
 use crate::Api;
 
-pub(crate) fn router(api: Api) -> Router {
-    Router::new()
-        .route("/keys", get(keys))
-        .route("/keys/rotate", post(rotate))
-        .merge(accounts::router())
-        .with_state(api)
+pub(crate) fn routes(api: Api) -> AdminRoutes {
+    OpenApiRouter::default().routes(routes!(keys)).routes(routes!(rotate)).merge(accounts::routes()).with_state(api)
 }
 
+/// List the published keys, the one that signs first.
+#[utoipa::path(get, path = "/keys", operation_id = "keys", responses((status = 200, description = "Now", body = Keys)))]
 async fn keys(State(api): State<Api>) -> Json<Keys> {
     Json(api.keys_overview())
 }
 
+/// Make a new key sign.
+#[utoipa::path(
+    post,
+    path = "/keys/rotate",
+    operation_id = "rotateKeys",
+    request_body = Option<RotateKeys>,
+    responses(
+        (status = 200, description = "The keys that are published then", body = Keys),
+        (status = 400, description = "The body makes no sense", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn rotate(State(api): State<Api>, body: Bytes) -> Result<Json<Keys>, Wrong> {
-    let how = decode(&body).map_err(|error| Wrong::Body(error.to_string()))?;
+    let how: RotateKeys = decode(&body).map_err(|error| Wrong::Body(error.to_string()))?;
     Ok(Json(api.rotate_with(how)?))
 }
 

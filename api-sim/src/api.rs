@@ -18,7 +18,7 @@ use sideband_protocol::{
     token::{Claims, KeySet, Limits},
 };
 use sideband_sim_kit::{
-    admin::{Keys, RotateKeys},
+    admin::{AdminRoutes, Keys, RotateKeys},
     event::{EventKind, EventSink},
     fault::FaultEngine,
     presence::Presence,
@@ -158,7 +158,12 @@ impl Api {
     /// [`guard_admin`](sideband_sim_kit::guard::guard_admin), beside the relay's part and
     /// [`ready_router`](sideband_sim_kit::admin::ready_router).
     pub fn admin_router(&self) -> Router {
-        admin::router(self.clone())
+        self.admin_routes().into()
+    }
+
+    /// [`admin_router`](Self::admin_router), with its description.
+    pub fn admin_routes(&self) -> AdminRoutes {
+        admin::routes(self.clone())
     }
 
     /// The keys that are published now. A relay in the same process asks here at each upgrade, so that a hard rotation holds

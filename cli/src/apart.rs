@@ -7,11 +7,11 @@ use sideband::env::{Env, Listener, Timeline};
 use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_scenarios::{
-    cloud::{local_url, upgrades_to, with_admin},
+    cloud::{local_url, resets, upgrades_to, with_admin},
     state,
 };
 use sideband_sim_kit::{
-    admin::ready_router,
+    admin::{ready_routes, reset_routes},
     event::EventSink,
     fault::{self, FaultEngine},
     metrics::Metrics,
@@ -102,7 +102,8 @@ pub(crate) fn relay(
     let relay = Relay::new(env, config, events.clone());
     let seen = relay.clone();
     let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
-    let admin = ready_router(&["relay"]).merge(relay.admin_router()).merge(fault::admin::router(faults.clone()));
+    let admin = ready_routes(&["relay"]).merge(relay.admin_routes()).merge(fault::admin::routes(faults.clone()));
+    let admin = admin.merge(reset_routes(resets(&events, None, Some(&relay), Some(&faults))));
     let app = with_admin(relay.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     let app = upgrades_to(&relay, app);
     Ok((Served::start(bound, app, events, Some(relay), faults), tracing))
@@ -135,7 +136,8 @@ pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) ->
     let faults = FaultEngine::new(Timeline::start());
     let api = api.with_faults(faults.clone());
     let metrics = Metrics::new(&events, None);
-    let admin = ready_router(&["api"]).merge(api.admin_router()).merge(fault::admin::router(faults.clone()));
+    let admin = ready_routes(&["api"]).merge(api.admin_routes()).merge(fault::admin::routes(faults.clone()));
+    let admin = admin.merge(reset_routes(resets(&events, Some(&api), None, Some(&faults))));
     let app = with_admin(api.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     Ok((Served::start(bound, app, events, None, faults), bootstrap))
 }

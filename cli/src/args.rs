@@ -12,11 +12,14 @@ use clap::{
 
 use crate::{
     commands::{
-        admin::{DropArgs, KeysArgs, ReadyArgs, StatusArgs},
+        admin::{DropArgs, KeysArgs, ReadyArgs, ResetArgs},
         api::ApiArgs,
         call::CallArgs,
         daemon::DaemonArgs,
+        fault::FaultArgs,
+        limits::LimitsArgs,
         relay::RelayArgs,
+        status::StatusArgs,
         up::UpArgs,
     },
     failure::Failure,
@@ -110,12 +113,18 @@ pub(crate) enum Command {
     Daemon(DaemonArgs),
     /// Call a method of a daemon and print the result
     Call(CallArgs),
-    /// Show the daemons, sessions, counters and accounts of a running cloud
+    /// Show the daemons, sessions, counters, accounts, grades and faults of a running cloud
     Status(StatusArgs),
+    /// Show or change the faults of a running cloud
+    Fault(FaultArgs),
+    /// Show or change the limits of a running relay
+    Limits(LimitsArgs),
     /// Show or rotate the keys that sign tokens
     Keys(KeysArgs),
     /// Cut the socket of a daemon, or of a session's client, as if its line broke
     Drop(DropArgs),
+    /// Bring a running cloud to the state after its start
+    Reset(ResetArgs),
 }
 
 /// What came of reading the command line.

@@ -166,6 +166,9 @@ pub(crate) fn admin(error: AdminError, url: &url::Url) -> Failure {
                 403 => Failure::misuse(say)
                     .details(details)
                     .hint("ask from the same machine by 127.0.0.1, or start it with an admin token"),
+                // The message says what is wrong with the request.
+                400 => Failure::misuse(say).details(details),
+                409 => Failure::failed(say).details(details),
                 _ => {
                     Failure::failed(say).details(details).hint("check --admin-url: it must be a server of sideband-sim")
                 }

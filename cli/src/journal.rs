@@ -94,6 +94,12 @@ impl Words {
                 format!("keys rotated{}, {current} signs", if *hard { " hard" } else { "" })
             }
             EventKind::KeySet { result } => format!("key set: {result}"),
+            EventKind::LimitsChanged => "limits changed".to_owned(),
+            EventKind::Restarted => "restarted: no sessions any more".to_owned(),
+            EventKind::Reset => "reset: everything is as after the start".to_owned(),
+            EventKind::Fault { rule, number, on, action } => {
+                format!("fault {rule}#{number}  {action} at {on}  {}", about())
+            }
             EventKind::Grade { rule, party, evidence, .. } => {
                 format!("{} breaks {rule}  {}  {evidence}", role_name(*party), about())
             }

@@ -38,7 +38,7 @@ use anyhow::anyhow;
 
 use crate::{
     args::{Cli, Command, Parsed},
-    commands::{admin, api, call, daemon, demo, relay, up},
+    commands::{admin, api, call, daemon, demo, fault, limits, relay, status, up},
     failure::Failure,
     output::Output,
 };
@@ -88,8 +88,11 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Demo => demo::run(out).await,
         Command::Daemon(args) => daemon::run(args, out).await,
         Command::Call(args) => call::run(args, out).await,
-        Command::Status(args) => admin::status(args, out).await,
+        Command::Status(args) => status::status(args, out).await,
+        Command::Fault(args) => fault::fault(args, out).await,
+        Command::Limits(args) => limits::limits(args, out).await,
         Command::Keys(args) => admin::keys(args, out).await,
         Command::Drop(args) => admin::drop_socket(args, out).await,
+        Command::Reset(args) => admin::reset(args, out).await,
     }
 }

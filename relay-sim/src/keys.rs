@@ -59,6 +59,12 @@ impl Keys {
         })
     }
 
+    /// Forgets the key set, as at the start. A fetch that is under way still hands in what it gets.
+    pub(crate) fn forget(&self) {
+        *self.cache() = KeyCache::default();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn cache(&self) -> MutexGuard<'_, KeyCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -19,7 +20,7 @@ use sideband_protocol::{
     relay::{ConnId, Counters, DaemonHub, DropReason, Registry, RelayQuirk, SessionConflict, SessionView},
 };
 use sideband_sim_kit::{
-    admin::{DaemonStatus, RelayStatus, SessionStatus},
+    admin::{AdminRoutes, DaemonStatus, RelayStatus, SessionStatus},
     event::{EventKind, EventSink},
     fault::FaultEngine,
     limits::{LimitsError, RelayLimits, RelayLimitsPatch},
@@ -42,6 +43,9 @@ use crate::{
 /// How long the HTTP server may take to hand over a connection that was let in.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long connections may take to answer the close of a reset.
+const RESET_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How long connections that were cut at the end of a shutdown may take to be gone.
 const CUT_DEADLINE: Duration = Duration::from_millis(250);
 
@@ -52,6 +56,8 @@ enum Serving {
     Yes,
     /// Not until the restart is over.
     Restarts,
+    /// Not until the reset is over.
+    Resets,
     /// Never again.
     Stopped,
 }
@@ -90,6 +96,12 @@ struct Inner {
     hubs: Mutex<Hubs>,
     live: Live,
     connections: AtomicU64,
+    /// How many of the connections there were before the last reset: their numbers go on.
+    connections_before: AtomicU64,
+    /// Changes with each reset, which ends a restart that is under way.
+    resets: watch::Sender<()>,
+    /// Held during a reset, so that there is one at a time.
+    resetting: tokio::sync::Mutex<()>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -148,6 +160,9 @@ impl Relay {
             hubs: Mutex::default(),
             live: Live::default(),
             connections: AtomicU64::new(0),
+            connections_before: AtomicU64::new(0),
+            resets: watch::Sender::new(()),
+            resetting: tokio::sync::Mutex::new(()),
             refused: Mutex::default(),
         }));
         tokio::spawn(wake_at_changes(Arc::downgrade(&relay.0), changes));
@@ -173,7 +188,12 @@ impl Relay {
     /// | `PATCH limits` | takes a [`RelayLimitsPatch`], answers [`RelayLimits`]; 400 if they make no sense |
     /// | `POST restart` | takes [`RestartRelay`](sideband_sim_kit::admin::RestartRelay), answers at once; 409 while the relay restarts or stops |
     pub fn admin_router(&self) -> Router {
-        admin::router(self.clone())
+        self.admin_routes().into()
+    }
+
+    /// [`admin_router`](Self::admin_router), with its description.
+    pub fn admin_routes(&self) -> AdminRoutes {
+        admin::routes(self.clone())
     }
 
     /// What the relay sees.
@@ -200,7 +220,8 @@ impl Relay {
         for (code, n) in lock(&self.0.refused).iter() {
             counters.insert(format!("refused_{code}"), *n);
         }
-        counters.insert("connections".to_owned(), self.0.connections.load(Ordering::Relaxed));
+        let before = self.0.connections_before.load(Ordering::Relaxed);
+        counters.insert("connections".to_owned(), self.0.connections.load(Ordering::Relaxed).saturating_sub(before));
         RelayStatus { daemons, counters, grades: self.0.common.events.grades().counts }
     }
 
@@ -235,7 +256,41 @@ impl Relay {
     /// [`RelayConfig::shutdown_deadline`], when the rest is cut (REL-24). A second call waits as well.
     pub async fn shutdown(&self) {
         lock(&self.0.hubs).serving = Serving::Stopped;
-        self.close_all().await;
+        self.close_all(self.0.config.shutdown_deadline).await;
+    }
+
+    /// Brings the relay to the state after its start: every WebSocket is closed with 1012, those that do not answer within a
+    /// second are cut, and then daemons, sessions, counters, cached keys and changed limits are forgotten. A restart that is under
+    /// way ends. The session ids that were used stay so, so that no token is good twice (REL-10). ◇
+    ///
+    /// `finish` is called last, before anybody is let in again. Returns whether it was reset: not once it shuts down. To drop the
+    /// future leaves the relay serving, with its limits and counters as they were.
+    pub async fn reset(&self, finish: impl FnOnce()) -> bool {
+        let _one = self.0.resetting.lock().await;
+        {
+            let mut hubs = lock(&self.0.hubs);
+            if hubs.serving == Serving::Stopped {
+                return false;
+            }
+            hubs.serving = Serving::Resets;
+        }
+        let away = Away { relay: self, why: Serving::Resets };
+        self.0.resets.send_replace(());
+        self.close_all(RESET_DEADLINE.min(self.0.config.shutdown_deadline)).await;
+        {
+            let mut hubs = lock(&self.0.hubs);
+            hubs.by_daemon.clear();
+            hubs.past = Counters::default();
+        }
+        lock(&self.0.refused).clear();
+        self.0.connections_before.store(self.0.connections.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.keys.forget();
+        let first = self.0.config.limits;
+        let back: Result<_, Infallible> = self.0.limits.change(|_| Ok(first));
+        let Ok(_) = back;
+        finish();
+        drop(away);
+        true
     }
 
     /// Restarts the relay as if its process had ended and come back after `down`: every WebSocket is closed with 1012 as
@@ -246,6 +301,7 @@ impl Relay {
     /// Returns whether it was restarted: not while another restart or a shutdown is under way. To drop the future ends the
     /// restart early.
     pub async fn restart(&self, down: Duration) -> bool {
+        let mut reset = self.0.resets.subscribe();
         {
             let mut hubs = lock(&self.0.hubs);
             if hubs.serving != Serving::Yes {
@@ -253,19 +309,27 @@ impl Relay {
             }
             hubs.serving = Serving::Restarts;
         }
-        let restart = Restart(self);
+        let restart = Away { relay: self, why: Serving::Restarts };
         let begin = self.0.common.timeline.now();
-        self.close_all().await;
-        self.0.common.timeline.sleep_until(Some(begin + down)).await;
+        let away = async {
+            self.close_all(self.0.config.shutdown_deadline).await;
+            self.0.common.timeline.sleep_until(Some(begin + down)).await;
+        };
+        tokio::select! {
+            biased;
+            // An error would mean that the relay is gone, which this borrows.
+            _ = reset.changed() => {}
+            () = away => {}
+        }
         drop(restart);
         true
     }
 
-    async fn close_all(&self) {
+    async fn close_all(&self, deadline: Duration) {
         for hub in self.hubs() {
             hub.shutdown();
         }
-        if tokio::time::timeout(self.0.config.shutdown_deadline, self.all_gone()).await.is_err() {
+        if tokio::time::timeout(deadline, self.all_gone()).await.is_err() {
             let rest: Vec<Arc<Outbox>> = lock(&self.0.live.outboxes).values().cloned().collect();
             tracing::debug!(connections = rest.len(), "cutting connections that do not close");
             for outbox in rest {
@@ -442,21 +506,26 @@ fn daemon_status(daemon_id: &str, view: &HubView) -> DaemonStatus {
     }
 }
 
-/// A restart under way; over when dropped.
-struct Restart<'a>(&'a Relay);
+/// A restart or a reset under way; over when dropped.
+struct Away<'a> {
+    relay: &'a Relay,
+    why: Serving,
+}
 
-impl Drop for Restart<'_> {
+impl Drop for Away<'_> {
     fn drop(&mut self) {
-        let mut hubs = lock(&self.0.0.hubs);
+        let mut hubs = lock(&self.relay.0.hubs);
         let forgotten: Vec<String> = hubs.by_daemon.keys().cloned().collect();
         for daemon_id in forgotten {
             hubs.forget(&daemon_id);
         }
-        if hubs.serving == Serving::Restarts {
+        if hubs.serving == self.why {
             hubs.serving = Serving::Yes;
         }
         drop(hubs);
-        self.0.events().emit(None, None, EventKind::Restarted);
+        if self.why == Serving::Restarts {
+            self.relay.events().emit(None, None, EventKind::Restarted);
+        }
     }
 }
 

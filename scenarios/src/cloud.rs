@@ -13,14 +13,14 @@ use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
 use sideband_env::{BoxFuture, Env, Listener, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
-    admin::{ADMIN_PATH, grades_router, ready_router},
+    admin::{ADMIN_PATH, AdminRoutes, ResetError, Resets, described, grades_routes, ready_routes, reset_routes},
     event::EventSink,
     fault::{self, FaultEngine, FaultPlan, PlanError},
     guard::{AdminToken, OriginPolicy, guard_admin},
     limits::RelayLimits,
     metrics::Metrics,
     server::{ServeOptions, serve},
-    stream::events_router,
+    stream::events_routes,
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
@@ -172,8 +172,9 @@ impl Cloud {
 
         let seen = relay.clone();
         let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
-        let admin = ready_router(&["api", "relay"]).merge(api.admin_router()).merge(relay.admin_router());
-        let admin = admin.merge(fault::admin::router(faults.clone()));
+        let admin = ready_routes(&["api", "relay"]).merge(api.admin_routes()).merge(relay.admin_routes());
+        let admin = admin.merge(fault::admin::routes(faults.clone()));
+        let admin = admin.merge(reset_routes(resets(&events, Some(&api), Some(&relay), Some(&faults))));
         let app = with_admin(api.router(), admin, &events, &metrics, options.admin_token.as_ref());
         let app = upgrades_to(&relay, app);
         let (stop, stopped) = watch::channel(false);
@@ -262,19 +263,38 @@ pub fn local_url(addr: SocketAddr, tls: bool) -> String {
     format!("{}://{local}", if tls { "https" } else { "http" })
 }
 
-/// An app with its admin API, which it shares with what every sim has: `events` there, and `/metrics` beside it.
+/// What `reset` brings to the state after the start; to be called once the faults of the start are in force.
+pub fn resets(events: &EventSink, api: Option<&Api>, relay: Option<&Relay>, faults: Option<&FaultEngine>) -> Resets {
+    let mut resets = Resets::new(events.clone());
+    if let Some(faults) = faults {
+        resets = resets.faults(faults);
+    }
+    if let Some(api) = api.cloned() {
+        resets = resets.part(move || {
+            let api = api.clone();
+            async move { api.reset().map_err(|error| ResetError::Store(error.to_string())) }
+        });
+    }
+    if let Some(relay) = relay.cloned() {
+        resets = resets.door(move |finish| {
+            let relay = relay.clone();
+            async move { if relay.reset(finish).await { Ok(()) } else { Err(ResetError::Stops("relay")) } }
+        });
+    }
+    resets
+}
+
+/// An app with its admin API, which gets what every sim has: `events`, `grades`, `metrics` and `openapi.json` there, and
+/// `/metrics` beside it.
 pub fn with_admin(
     app: Router,
-    admin: Router,
+    admin: AdminRoutes,
     events: &EventSink,
     metrics: &Metrics,
     token: Option<&AdminToken>,
 ) -> Router {
-    let admin = admin
-        .merge(events_router(events.clone()))
-        .merge(grades_router(events.clone()))
-        .nest("/metrics", metrics.router());
-    app.nest(ADMIN_PATH, guard_admin(admin, token.cloned()))
+    let admin = admin.merge(events_routes(events.clone())).merge(grades_routes(events.clone())).merge(metrics.routes());
+    app.nest(ADMIN_PATH, guard_admin(described(admin), token.cloned()))
         .nest("/metrics", guard_admin(metrics.router(), token.cloned()))
 }
 

@@ -3,8 +3,10 @@
 //! | route | served by | answer |
 //! |---|---|---|
 //! | `GET ready` | the binary, see [`ready_router`]; asks for no admin token | [`Ready`] |
-//! | `GET grades` | the binary, see [`grades_router`] | [`Grades`] |
+//! | `GET grades` | the binary, see [`grades_routes`] | [`Grades`] |
 //! | `DELETE grades` | the same | forgets them: [`Grades`] |
+//! | `POST reset` | the binary, see [`reset_routes`] | [`WasReset`] |
+//! | `GET openapi.json` | the binary, see [`described`] | this as OpenAPI 3.1 |
 //! | `GET status` | the relay | [`RelayStatus`] |
 //! | `GET daemons/{id}` | the relay | [`DaemonStatus`]; 404 for one that it does not know |
 //! | `POST daemons/{id}/drop` | the relay | [`Dropped`]; 404 if it is not connected |
@@ -19,6 +21,8 @@
 //! Errors are `{"error":{"code","message"}}`. Members are in camelCase and are only ever added.
 
 pub mod accounts;
+mod describe;
+mod reset;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,7 +31,6 @@ use axum::{
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use bytes::Bytes;
 use http::{
@@ -38,6 +41,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sideband_env::{Env, HttpError, HttpRequest, HttpResponse};
 use sideband_protocol::SessionId;
 use url::Url;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     event::EventSink,
@@ -47,6 +52,8 @@ use crate::{
 };
 
 pub use accounts::{Accounts, DaemonAccount};
+pub use describe::{AdminRoutes, described};
+pub use reset::{Finish, ResetError, Resets, WasReset, reset_routes};
 
 /// Where the admin API is, below a sim's URL.
 pub const ADMIN_PATH: &str = "/__sim";
@@ -58,7 +65,7 @@ pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 16 << 20;
 
 /// Answer of `ready`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ready {
     /// True; a sim that is not ready does not answer.
@@ -68,7 +75,7 @@ pub struct Ready {
 }
 
 /// Answer of `status`: what a relay sees.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayStatus {
     /// The daemons that are connected or have sessions.
@@ -81,7 +88,7 @@ pub struct RelayStatus {
 }
 
 /// A daemon at a relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonStatus {
     /// The daemon.
@@ -93,17 +100,18 @@ pub struct DaemonStatus {
 }
 
 /// A session at a relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStatus {
     /// The session.
+    #[schema(value_type = String)]
     pub session_id: SessionId,
     /// Its state: `paired`, `paused` or `pending`.
     pub state: String,
 }
 
 /// Answer of `drop`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dropped {
     /// True; a socket that is not there is an error.
@@ -111,16 +119,17 @@ pub struct Dropped {
 }
 
 /// Body of `restart`; empty is the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestartRelay {
     /// For how long the relay stays away, at most an hour; default not at all.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schema(value_type = String, example = "2s")]
     pub down: Duration,
 }
 
 /// Answer of `restart`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Restarting {
     /// True; a relay that cannot restart answers with an error.
@@ -128,7 +137,7 @@ pub struct Restarting {
 }
 
 /// Answer of `keys` and `keys/rotate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Keys {
     /// The published keys, the one that signs first.
@@ -136,7 +145,7 @@ pub struct Keys {
 }
 
 /// A published key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyInfo {
     /// Its id.
@@ -149,7 +158,7 @@ pub struct KeyInfo {
 }
 
 /// Body of `keys/rotate`; empty is the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RotateKeys {
     /// Whether the old keys are gone at once (KEY-04).
@@ -161,14 +170,14 @@ pub struct RotateKeys {
 }
 
 /// The body of an error of `/__sim`, and of an upgrade that is refused (TOK-13).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorAnswer {
     /// The error.
     pub error: ErrorDetail,
 }
 
 /// `error` of an [`ErrorAnswer`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// A stable code in snake case.
     pub code: String,
@@ -184,18 +193,42 @@ pub fn error_response(status: StatusCode, code: &str, message: impl Into<String>
 
 /// The route `ready` of a process that serves these. Made once a process: `api` and `relay` share it.
 pub fn ready_router(serves: &[&str]) -> Router {
+    ready_routes(serves).into()
+}
+
+/// [`ready_router`], with its description.
+pub fn ready_routes(serves: &[&str]) -> AdminRoutes {
     let ready = Ready { ready: true, serves: serves.iter().map(|&part| part.to_owned()).collect() };
-    Router::new().route("/ready", get(move || std::future::ready(Json(ready.clone()))))
+    OpenApiRouter::default().routes(routes!(ready_now)).with_state(ready)
+}
+
+/// Tell that it is ready, and what the process serves. Asks for no admin token.
+#[utoipa::path(get, path = "/ready", operation_id = "ready", responses((status = 200, description = "It is", body = Ready)))]
+async fn ready_now(State(ready): State<Ready>) -> Json<Ready> {
+    Json(ready)
 }
 
 /// The route `grades` of a process whose parts tell these events. Made once a process: `api` and `relay` share it.
-pub fn grades_router(events: EventSink) -> Router {
-    let forget = |State(events): State<EventSink>| {
-        events.clear_grades();
-        std::future::ready(Json(events.grades()))
-    };
-    let list = |State(events): State<EventSink>| std::future::ready(Json(events.grades()));
-    Router::new().route("/grades", get(list).delete(forget)).with_state(events)
+pub fn grades_routes(events: EventSink) -> AdminRoutes {
+    OpenApiRouter::default().routes(routes!(grades, clear_grades)).with_state(events)
+}
+
+/// List which rules endpoints broke, with the evidence.
+#[utoipa::path(get, path = "/grades", operation_id = "grades", responses((status = 200, description = "The books", body = Grades)))]
+async fn grades(State(events): State<EventSink>) -> Json<Grades> {
+    Json(events.grades())
+}
+
+/// Begin the books over grades anew.
+#[utoipa::path(
+    delete,
+    path = "/grades",
+    operation_id = "clearGrades",
+    responses((status = 200, description = "The books, empty", body = Grades))
+)]
+async fn clear_grades(State(events): State<EventSink>) -> Json<Grades> {
+    events.clear_grades();
+    Json(events.grades())
 }
 
 /// Why an admin request failed.
@@ -269,6 +302,22 @@ impl AdminClient {
     /// Every [`AdminError`].
     pub async fn clear_grades(&self) -> Result<Grades, AdminError> {
         self.send(Method::DELETE, &["grades"], Bytes::new()).await
+    }
+
+    /// The daemons that the relay sees.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn daemons(&self) -> Result<Vec<DaemonStatus>, AdminError> {
+        self.get(&["daemons"]).await
+    }
+
+    /// The description of the admin API, OpenAPI 3.1.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn openapi(&self) -> Result<serde_json::Value, AdminError> {
+        self.get(&["openapi.json"]).await
     }
 
     /// What the relay sees of a daemon; `None` if it does not know it.
@@ -350,6 +399,14 @@ impl AdminClient {
         self.send(Method::POST, &["keys", "rotate"], body.into()).await
     }
 
+    /// What is counted, as OpenMetrics text.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn metrics(&self) -> Result<String, AdminError> {
+        self.get_text(&["metrics"], None).await
+    }
+
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, AdminError> {
         self.send(Method::GET, path, Bytes::new()).await
     }
@@ -371,8 +428,29 @@ impl AdminClient {
         body: Bytes,
         content_type: HeaderValue,
     ) -> Result<T, AdminError> {
+        let answer = self.exchange(method, path, None, body, content_type).await?;
+        serde_json::from_slice(&answer).map_err(|_| AdminError::Unreadable)
+    }
+
+    /// Reads a text.
+    pub(crate) async fn get_text(&self, path: &[&str], query: Option<&str>) -> Result<String, AdminError> {
+        let json = HeaderValue::from_static("application/json");
+        let text = self.exchange(Method::GET, path, query, Bytes::new(), json).await?;
+        String::from_utf8(text.to_vec()).map_err(|_| AdminError::Unreadable)
+    }
+
+    /// Sends a request and gives the body of a good answer.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: Option<&str>,
+        body: Bytes,
+        content_type: HeaderValue,
+    ) -> Result<Bytes, AdminError> {
         let mut url = self.base.clone();
         url.path_segments_mut().map_err(|()| AdminError::Url)?.pop_if_empty().extend(path);
+        url.set_query(query);
         let mut headers = HeaderMap::new();
         if let Some(token) = &self.token {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
@@ -385,17 +463,15 @@ impl AdminClient {
         }
         let request = HttpRequest { method, url, headers, body, max_answer: MAX_ANSWER };
         let answer = tokio::time::timeout(ADMIN_DEADLINE, self.env.http.send(request));
-        decode(answer.await.map_err(|_| AdminError::Timeout)??)
+        let answer = answer.await.map_err(|_| AdminError::Timeout)??;
+        if answer.status == StatusCode::OK { Ok(answer.body) } else { Err(refused(&answer)) }
     }
 }
 
-fn decode<T: DeserializeOwned>(answer: HttpResponse) -> Result<T, AdminError> {
-    if answer.status == StatusCode::OK {
-        return serde_json::from_slice(&answer.body).map_err(|_| AdminError::Unreadable);
-    }
+fn refused(answer: &HttpResponse) -> AdminError {
     let status = answer.status.as_u16();
-    Err(match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
+    match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
         Ok(ErrorAnswer { error }) => AdminError::Refused { status, code: error.code, message: error.message },
         Err(_) => AdminError::Refused { status, code: String::new(), message: "no readable error".to_owned() },
-    })
+    }
 }

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use sideband_env::Timeline;
 use sideband_protocol::{SessionId, api::retry_after};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use crate::observer::{AccessObserver, Grade, GradeLog, Grades, Mark, MarkFor};
 
 /// Which way a frame goes, seen from the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From an endpoint to the relay.
@@ -27,7 +28,7 @@ pub enum Direction {
 }
 
 /// The two kinds of endpoint that a relay serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Starts sessions.
@@ -37,7 +38,7 @@ pub enum Role {
 }
 
 /// Who closed a WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Closer {
     /// The endpoint, with a close frame of its own.
@@ -48,7 +49,7 @@ pub enum Closer {
 
 /// What is told of a frame besides its type and size: what is wrong with its header, what is meant for the relay itself, and a Data's
 /// number.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FrameDetail {
     /// What is wrong with the header, in snake case.
@@ -79,7 +80,7 @@ fn is_zero(n: &u64) -> bool {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -184,6 +185,8 @@ pub enum EventKind {
     Restarted,
     /// The relay's limits changed.
     LimitsChanged,
+    /// Everything is as after the start: what was counted, marked and kept before is forgotten.
+    Reset,
     /// The relay asked for the key set.
     KeySet {
         /// `ok`, or why not.
@@ -265,7 +268,7 @@ pub fn retry_after_ms(headers: &HeaderMap, now: u64) -> Option<u64> {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Milliseconds since the start of the time line, virtual or real.
     pub at: u64,
@@ -276,6 +279,7 @@ pub struct Event {
     pub daemon: Option<String>,
     /// The session that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub session: Option<SessionId>,
     /// What happened.
     #[serde(flatten)]
@@ -402,6 +406,14 @@ impl EventSink {
     /// Begins the books over grades anew. What endpoints did before is still known: a token that comes again afterwards comes again.
     pub fn clear_grades(&self) {
         self.grading().log.clear();
+    }
+
+    /// Says that everything is as after the start, and forgets what happened: grades, what they follow from, and the events that
+    /// were kept. Numbers of events go on, and so do those who follow.
+    pub fn reset(&self) {
+        *self.grading() = Grading::default();
+        self.emit(None, None, EventKind::Reset);
+        self.past().recent.clear();
     }
 
     fn grading(&self) -> MutexGuard<'_, Grading> {

@@ -11,7 +11,7 @@ use axum::{
     extract::{Request, State},
     http::{
         HeaderMap, Method, StatusCode,
-        header::{AUTHORIZATION, HOST, ORIGIN},
+        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -150,8 +150,20 @@ async fn check(State(token): State<Arc<Option<AdminToken>>>, request: Request, n
         None => check_loopback(peer, request.uri().host(), request.headers()),
     };
     match verdict {
-        Ok(()) => next.run(request).await,
+        Ok(()) => in_json(next.run(request).await),
         Err(refused) => refused.into_response(),
+    }
+}
+
+/// The framework refuses bodies that are too long and paths that are no text with plain words; here they are errors of
+/// `/__sim`.
+fn in_json(answer: Response) -> Response {
+    let is_json =
+        answer.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    match answer.status() {
+        status if !status.is_client_error() || is_json => answer,
+        status @ StatusCode::PAYLOAD_TOO_LARGE => error_response(status, "too_large", "the body is too long"),
+        status => error_response(status, "bad_request", "the request cannot be read"),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::fmt::serde::unsigned_duration::friendly::compact;
 use serde::{Deserialize, Serialize};
 use sideband_protocol::relay::{RateMode, Takeover, WatchLimits};
+use utoipa::ToSchema;
 
 /// Limits that cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum LimitsError {
 }
 
 /// The limits of a relay. The default is the specification's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RelayLimits {
     /// Most sessions of a daemon at once, unless tokens say otherwise, from 1; default 256 (REL-23).
@@ -38,6 +39,7 @@ pub struct RelayLimits {
     pub burst: u32,
     /// What happens to frames over the rate: `drop` or `throttle`; default `drop` (REL-20).
     #[serde(alias = "rate_mode")]
+    #[schema(value_type = String, pattern = "^(drop|throttle)$")]
     pub rate_mode: RateMode,
     /// Most unsent bytes towards a client before it is closed with `backpressure`, 1 KiB to 1 GiB; default 1 MiB (REL-21).
     /// It should hold some of the largest frames (64 KiB), or good clients are closed. Also bounds the answers that a
@@ -51,18 +53,23 @@ pub struct RelayLimits {
     /// How long a daemon's socket may take nothing, and a client whose reading is stopped may not get on, 10 ms to a
     /// day; default 30 s (REL-21).
     #[serde(with = "compact::required")]
+    #[schema(value_type = String, example = "30s")]
     pub stall: Duration,
     /// Silence after which the relay pings, 10 ms to a day; default 30 s (REL-22). Not less than `sweep` means never.
     #[serde(with = "compact::required")]
+    #[schema(value_type = String, example = "30s")]
     pub ping: Duration,
     /// Silence after which a connection is closed, 10 ms to a day; default 90 s (REL-22). With less than the endpoints'
     /// own pings need, good ones are closed.
     #[serde(with = "compact::required")]
+    #[schema(value_type = String, example = "30s")]
     pub sweep: Duration,
     /// How long a session waits for its daemon, up to a day; default 30 s (REL-01). Zero ends it at once.
     #[serde(with = "compact::required")]
+    #[schema(value_type = String, example = "30s")]
     pub grace: Duration,
     /// What a second socket of a daemon does: `replace` or `refuse`; default `replace` (REL-12).
+    #[schema(value_type = String, pattern = "^(replace|refuse)$")]
     pub takeover: Takeover,
 }
 
@@ -160,7 +167,7 @@ impl RelayLimits {
 }
 
 /// A change of [`RelayLimits`]: what is absent stays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RelayLimitsPatch {
     /// [`RelayLimits::sessions`]
@@ -174,6 +181,7 @@ pub struct RelayLimitsPatch {
     pub burst: Option<u32>,
     /// [`RelayLimits::rate_mode`]
     #[serde(alias = "rate_mode", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^(drop|throttle)$")]
     pub rate_mode: Option<RateMode>,
     /// [`RelayLimits::client_backlog`]
     #[serde(alias = "client_backlog", skip_serializing_if = "Option::is_none")]
@@ -183,18 +191,23 @@ pub struct RelayLimitsPatch {
     pub session_backlog: Option<u32>,
     /// [`RelayLimits::stall`]
     #[serde(with = "compact::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30s")]
     pub stall: Option<Duration>,
     /// [`RelayLimits::ping`]
     #[serde(with = "compact::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30s")]
     pub ping: Option<Duration>,
     /// [`RelayLimits::sweep`]
     #[serde(with = "compact::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30s")]
     pub sweep: Option<Duration>,
     /// [`RelayLimits::grace`]
     #[serde(with = "compact::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30s")]
     pub grace: Option<Duration>,
     /// [`RelayLimits::takeover`]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^(replace|refuse)$")]
     pub takeover: Option<Takeover>,
 }
 

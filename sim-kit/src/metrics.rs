@@ -42,9 +42,10 @@ use prometheus_client::{
     registry::Registry,
 };
 use sideband_protocol::{api::Procedure, token::JWKS_PATH};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    admin::{RelayStatus, error_response},
+    admin::{AdminRoutes, RelayStatus, error_response},
     event::{Event, EventKind, EventSink, Role},
 };
 
@@ -75,12 +76,24 @@ impl Metrics {
         Self(Arc::new(registry))
     }
 
+    /// The route `metrics` of `/__sim`.
+    pub fn routes(&self) -> AdminRoutes {
+        OpenApiRouter::default().routes(routes!(answer)).with_state(self.clone())
+    }
+
     /// Answers at the root, to be nested at `/metrics`, and guarded as `/__sim` is.
     pub fn router(&self) -> Router {
         Router::new().route("/", get(answer)).with_state(self.clone())
     }
 }
 
+/// Tell what is counted, as OpenMetrics text. The same is at `/metrics` beside the admin API.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"))
+)]
 async fn answer(State(metrics): State<Metrics>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &metrics.0) {
@@ -167,9 +180,20 @@ impl Counters {
             EventKind::Swept { .. } => other("swept"),
             EventKind::Restarted => other("restarted"),
             EventKind::LimitsChanged => other("limits_changed"),
+            EventKind::Reset => self.forget(),
             EventKind::Endpoint { .. } => other("endpoint"),
             EventKind::Step { .. } => other("step"),
         }
+    }
+}
+
+impl Counters {
+    /// Counts from zero on, which readers of counters expect of a process that starts anew.
+    fn forget(&self) {
+        let Self { requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, grades, others } =
+            self;
+        let all = [requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, grades, others];
+        all.into_iter().for_each(|family| family.clear());
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each has the event as JSON in `data`, the vocabulary's name in `event`, and its number in `id`: a reader that comes again
 //! with `Last-Event-ID`, as browsers do by themselves, goes on behind it. `?recent=N` begins with the newest `N` that are
-//! kept. A reader that is too slow misses events; one of name `missed` with `{"count":n}` then says how many.
+//! kept, and `?follow=false` ends with them. A reader that is too slow misses events; one of name `missed` with `{"count":n}` then says how many.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -14,7 +14,6 @@ use axum::{
         IntoResponse, Response,
         sse::{Event as Sse, Sse as Answer},
     },
-    routing::get,
 };
 use futures_util::Stream;
 use serde::Deserialize;
@@ -22,9 +21,10 @@ use tokio::{
     sync::broadcast::{self, error::RecvError},
     time,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    admin::error_response,
+    admin::{AdminClient, AdminError, AdminRoutes, ErrorAnswer, error_response},
     event::{Event, EventSink, Following},
 };
 
@@ -36,19 +36,49 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 struct Wanted {
     #[serde(default)]
     recent: usize,
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The route `events`, to be nested at [`ADMIN_PATH`](crate::admin::ADMIN_PATH) and guarded there.
 pub fn events_router(events: EventSink) -> Router {
-    Router::new().route("/events", get(stream)).with_state(events)
+    events_routes(events).into()
 }
 
+/// [`events_router`], with its description.
+pub fn events_routes(events: EventSink) -> AdminRoutes {
+    OpenApiRouter::default().routes(routes!(stream)).with_state(events)
+}
+
+/// Stream what happens, as server-sent events.
+#[utoipa::path(
+    get,
+    path = "/events",
+    operation_id = "events",
+    params(
+        ("recent" = Option<u64>, Query, description = "Begin with so many of the newest events that are kept"),
+        ("follow" = Option<bool>, Query, description = "Whether to wait for what is to come; true if absent"),
+        ("last-event-id" = Option<u64>, Header, description = "Go on behind the event of this number"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "Each event as JSON in `data`, its kind in `event`, its number in `id`",
+            content((Event = "text/event-stream"))
+        ),
+        (status = 400, description = "A parameter is wrong", body = ErrorAnswer),
+    )
+)]
 async fn stream(
     State(events): State<EventSink>,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let wanted = match wanted {
+    let Wanted { recent, follow } = match wanted {
         Ok(Query(wanted)) => wanted,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, "bad_request", error.body_text()),
     };
@@ -61,9 +91,9 @@ async fn stream(
     };
     let (after, following) = match last {
         Some(id) => (Some(id), events.follow_after(id)),
-        None => (None, events.follow(wanted.recent)),
+        None => (None, events.follow(recent)),
     };
-    let mut reader = Reader::new(following, after);
+    let mut reader = Reader { follow, ..Reader::new(following, after) };
     // At once, so that whoever waits for the head of the answer gets it.
     reader.waiting.push_front(Sse::default().comment("what happens from here on"));
     Answer::new(read(reader)).into_response()
@@ -73,13 +103,15 @@ struct Reader {
     waiting: VecDeque<Sse>,
     next: broadcast::Receiver<Event>,
     number: u64,
+    /// Whether it waits for what is to come.
+    follow: bool,
 }
 
 impl Reader {
     /// `after` is the number of the last one that was heard before.
     fn new(following: Following, after: Option<u64>) -> Self {
         let Following { first, kept, next } = following;
-        let mut reader = Self { waiting: VecDeque::new(), next, number: first - 1 };
+        let mut reader = Self { waiting: VecDeque::new(), next, number: first - 1, follow: true };
         if let Some(lost) = after.map(|after| (first - 1).saturating_sub(after)).filter(|&lost| lost > 0) {
             reader.waiting.push_back(missed(lost));
         }
@@ -102,6 +134,9 @@ impl Reader {
         if let Some(event) = self.waiting.pop_front() {
             return Some(event);
         }
+        if !self.follow {
+            return None;
+        }
         match time::timeout(KEEP_ALIVE, self.next.recv()).await {
             Ok(Ok(event)) => Some(self.numbered(&event)),
             Ok(Err(RecvError::Lagged(count))) => {
@@ -111,6 +146,18 @@ impl Reader {
             Ok(Err(RecvError::Closed)) => None,
             Err(_) => Some(Sse::default().comment("still here")),
         }
+    }
+}
+
+impl AdminClient {
+    /// The newest `newest` of the events that the process keeps, oldest first.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn recent_events(&self, newest: usize) -> Result<Vec<Event>, AdminError> {
+        let text = self.get_text(&["events"], Some(&format!("recent={newest}&follow=false"))).await?;
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        data.map(|data| serde_json::from_str(data).map_err(|_| AdminError::Unreadable)).collect()
     }
 }
 

@@ -1,16 +1,16 @@
 //! Accounts below `/__sim`: users, daemons, credentials and grants.
 
 use axum::{
-    Json, Router,
+    Json,
     body::Bytes,
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{delete, get, patch, post, put},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sideband_protocol::api::{ApiKey, Input, RegisterDaemon};
 use sideband_sim_kit::admin::{
+    ErrorAnswer,
     accounts::{
         Accounts, DaemonAccount, DaemonCreated, DaemonSettings, Granted, KeyIssued, NewDaemon, NewUser, Removed,
         TokenIssued, UserAccount, UserChange, UserCreated, UserRemoved,
@@ -18,6 +18,7 @@ use sideband_sim_kit::admin::{
     error_response,
 };
 use tracing::error;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{decode, wrong};
 use crate::{
@@ -27,18 +28,18 @@ use crate::{
 /// Most characters of an id or a region.
 const MAX_NAME: usize = 64;
 
-pub(super) fn router() -> Router<Api> {
-    Router::new()
-        .route("/accounts", get(list))
-        .route("/accounts/users", post(create_user))
-        .route("/accounts/users/{id}", patch(change_user).delete(remove_user))
-        .route("/accounts/users/{id}/tokens", post(issue_token))
-        .route("/accounts/tokens/{id}", delete(revoke_token))
-        .route("/accounts/daemons", post(create_daemon))
-        .route("/accounts/daemons/{id}", patch(change_daemon).delete(remove_daemon))
-        .route("/accounts/daemons/{id}/keys", post(issue_key))
-        .route("/accounts/keys/{id}", delete(revoke_key))
-        .route("/accounts/daemons/{id}/grants/{user}", put(grant).delete(revoke_grant))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(create_user))
+        .routes(routes!(change_user, remove_user))
+        .routes(routes!(issue_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(create_daemon))
+        .routes(routes!(change_daemon, remove_daemon))
+        .routes(routes!(issue_key))
+        .routes(routes!(revoke_key))
+        .routes(routes!(grant, revoke_grant))
 }
 
 /// What is wrong with a request.
@@ -145,6 +146,16 @@ fn accounts(api: &Api) -> Answer<Accounts> {
     Ok(Json(Accounts { users: users.into_iter().map(|user| user.id).collect(), daemons, user_accounts }))
 }
 
+/// List users, daemons, the ids of their credentials, and grants.
+#[utoipa::path(
+    get,
+    path = "/accounts",
+    operation_id = "accounts",
+    responses(
+        (status = 200, description = "Now", body = Accounts),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn list(State(api): State<Api>) -> Answer<Accounts> {
     accounts(&api)
 }
@@ -165,6 +176,19 @@ fn until_free<T: Serialize>(
     }
 }
 
+/// Make a user with an access token.
+#[utoipa::path(
+    post,
+    path = "/accounts/users",
+    operation_id = "createUser",
+    request_body = Option<NewUser>,
+    responses(
+        (status = 200, description = "Done", body = UserCreated),
+        (status = 400, description = "The body makes no sense", body = ErrorAnswer),
+        (status = 409, description = "The id is taken", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn create_user(State(api): State<Api>, bytes: Bytes) -> Answer<UserCreated> {
     let NewUser { user_id, region } = body(&bytes)?;
     user_id.as_deref().map_or(Ok(()), check_id)?;
@@ -180,6 +204,20 @@ async fn create_user(State(api): State<Api>, bytes: Bytes) -> Answer<UserCreated
     until_free(user_id.is_some(), draw, "user")
 }
 
+/// Change a user: what is absent stays, null takes away.
+#[utoipa::path(
+    patch,
+    path = "/accounts/users/{id}",
+    operation_id = "changeUser",
+    params(("id" = String, Path, description = "The user")),
+    request_body = UserChange,
+    responses(
+        (status = 200, description = "Done", body = Accounts),
+        (status = 400, description = "The body makes no sense", body = ErrorAnswer),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn change_user(State(api): State<Api>, Path(id): Path<String>, bytes: Bytes) -> Answer<Accounts> {
     let UserChange { region } = body(&bytes)?;
     let region = region.as_ref().map(Option::as_deref);
@@ -194,11 +232,35 @@ async fn change_user(State(api): State<Api>, Path(id): Path<String>, bytes: Byte
     accounts(&api)
 }
 
+/// Remove a user, its tokens, grants and daemons.
+#[utoipa::path(
+    delete,
+    path = "/accounts/users/{id}",
+    operation_id = "removeUser",
+    params(("id" = String, Path, description = "The user")),
+    responses(
+        (status = 200, description = "Done", body = UserRemoved),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn remove_user(State(api): State<Api>, Path(id): Path<String>) -> Answer<UserRemoved> {
     let daemon_ids = api.store().remove_user(&id)?.ok_or(Wrong::NotThere("user"))?;
     Ok(Json(UserRemoved { removed: true, daemon_ids }))
 }
 
+/// Issue a further access token of a user.
+#[utoipa::path(
+    post,
+    path = "/accounts/users/{id}/tokens",
+    operation_id = "issueAccessToken",
+    params(("id" = String, Path, description = "The user")),
+    responses(
+        (status = 200, description = "Done", body = TokenIssued),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn issue_token(State(api): State<Api>, Path(id): Path<String>) -> Answer<TokenIssued> {
     let draw = || {
         let token = AccessToken::random(api.entropy().as_mut());
@@ -210,11 +272,37 @@ async fn issue_token(State(api): State<Api>, Path(id): Path<String>) -> Answer<T
     until_free(false, draw, "user")
 }
 
+/// Revoke an access token.
+#[utoipa::path(
+    delete,
+    path = "/accounts/tokens/{id}",
+    operation_id = "revokeAccessToken",
+    params(("id" = String, Path, description = "The token's id, 16 hex digits")),
+    responses(
+        (status = 200, description = "Done", body = Removed),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn revoke_token(State(api): State<Api>, Path(id): Path<String>) -> Answer<Removed> {
     const WHAT: &str = "access token";
     removed(api.store().revoke_access_token(credential_id(&id, WHAT)?)?, WHAT)
 }
 
+/// Make a daemon with an API key.
+#[utoipa::path(
+    post,
+    path = "/accounts/daemons",
+    operation_id = "createDaemon",
+    request_body = NewDaemon,
+    responses(
+        (status = 200, description = "Done", body = DaemonCreated),
+        (status = 400, description = "The body makes no sense", body = ErrorAnswer),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 409, description = "The id is taken", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn create_daemon(State(api): State<Api>, bytes: Bytes) -> Answer<DaemonCreated> {
     let new: NewDaemon = body(&bytes)?;
     new.daemon_id.as_deref().map_or(Ok(()), check_id)?;
@@ -243,6 +331,20 @@ async fn create_daemon(State(api): State<Api>, bytes: Bytes) -> Answer<DaemonCre
     until_free(new.daemon_id.is_some(), draw, "user")
 }
 
+/// Change a daemon's region and limits: what is absent stays, null takes away.
+#[utoipa::path(
+    patch,
+    path = "/accounts/daemons/{id}",
+    operation_id = "changeDaemon",
+    params(("id" = String, Path, description = "The daemon")),
+    request_body = DaemonSettings,
+    responses(
+        (status = 200, description = "Done", body = Accounts),
+        (status = 400, description = "The body makes no sense", body = ErrorAnswer),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn change_daemon(State(api): State<Api>, Path(id): Path<String>, bytes: Bytes) -> Answer<Accounts> {
     let DaemonSettings { region, concurrent_sessions } = body(&bytes)?;
     check_region(region.as_ref().and_then(Option::as_deref))?;
@@ -252,10 +354,34 @@ async fn change_daemon(State(api): State<Api>, Path(id): Path<String>, bytes: By
     accounts(&api)
 }
 
+/// Remove a daemon, its API keys, codes and grants.
+#[utoipa::path(
+    delete,
+    path = "/accounts/daemons/{id}",
+    operation_id = "removeDaemon",
+    params(("id" = String, Path, description = "The daemon")),
+    responses(
+        (status = 200, description = "Done", body = Removed),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn remove_daemon(State(api): State<Api>, Path(id): Path<String>) -> Answer<Removed> {
     removed(api.store().remove_daemon(&id)?, "daemon")
 }
 
+/// Issue a further API key of a daemon.
+#[utoipa::path(
+    post,
+    path = "/accounts/daemons/{id}/keys",
+    operation_id = "issueApiKey",
+    params(("id" = String, Path, description = "The daemon")),
+    responses(
+        (status = 200, description = "Done", body = KeyIssued),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn issue_key(State(api): State<Api>, Path(id): Path<String>) -> Answer<KeyIssued> {
     let draw = || {
         let key = ApiKey::random(api.entropy().as_mut());
@@ -267,11 +393,35 @@ async fn issue_key(State(api): State<Api>, Path(id): Path<String>) -> Answer<Key
     until_free(false, draw, "daemon")
 }
 
+/// Revoke an API key.
+#[utoipa::path(
+    delete,
+    path = "/accounts/keys/{id}",
+    operation_id = "revokeApiKey",
+    params(("id" = String, Path, description = "The key's id, 16 hex digits")),
+    responses(
+        (status = 200, description = "Done", body = Removed),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn revoke_key(State(api): State<Api>, Path(id): Path<String>) -> Answer<Removed> {
     const WHAT: &str = "API key";
     removed(api.store().revoke_api_key(credential_id(&id, WHAT)?)?, WHAT)
 }
 
+/// Let a user other than the owner use a daemon.
+#[utoipa::path(
+    put,
+    path = "/accounts/daemons/{id}/grants/{user}",
+    operation_id = "grant",
+    params(("id" = String, Path, description = "The daemon"), ("user" = String, Path, description = "The user")),
+    responses(
+        (status = 200, description = "Done", body = Granted),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn grant(State(api): State<Api>, Path((daemon, user)): Path<(String, String)>) -> Answer<Granted> {
     match api.store().add_grant(&user, &daemon)? {
         Added::Yes => Ok(Json(Granted { granted: true })),
@@ -280,6 +430,18 @@ async fn grant(State(api): State<Api>, Path((daemon, user)): Path<(String, Strin
     }
 }
 
+/// Take a grant back.
+#[utoipa::path(
+    delete,
+    path = "/accounts/daemons/{id}/grants/{user}",
+    operation_id = "revokeGrant",
+    params(("id" = String, Path, description = "The daemon"), ("user" = String, Path, description = "The user")),
+    responses(
+        (status = 200, description = "Done", body = Removed),
+        (status = 404, description = "There is no such user, daemon, credential or grant", body = ErrorAnswer),
+        (status = 500, description = "The store failed", body = ErrorAnswer),
+    )
+)]
 async fn revoke_grant(State(api): State<Api>, Path((daemon, user)): Path<(String, String)>) -> Answer<Removed> {
     removed(api.store().remove_grant(&user, &daemon)?, "grant")
 }

@@ -1,4 +1,4 @@
-//! `ready`, `status`, `keys` and `drop`: callers of the admin API.
+//! `ready`, `keys`, `drop` and `reset`: callers of the admin API.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, Subcommand, builder::BoolishValueParser};
 use owo_colors::OwoColorize;
 use serde::Serialize;
 use sideband::{SessionId, env::Env};
-use sideband_sim_kit::admin::{Accounts, AdminClient, KeyInfo, Keys, Ready, RelayStatus, RotateKeys};
+use sideband_sim_kit::admin::{AdminClient, KeyInfo, Keys, Ready, RotateKeys};
 use url::Url;
 
 use crate::{
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// Which servers to ask.
 #[derive(Debug, Args)]
-struct Servers {
+pub(super) struct Servers {
     /// A server's admin API, or the server; may be given several times, for `api` and `relay` apart
     #[arg(long, env = "SIDEBAND_SIM_ADMIN_URL", value_name = "URL", default_value = "http://127.0.0.1:7600/__sim", value_delimiter = ',', value_parser = values::admin_url)]
     admin_url: Vec<Url>,
@@ -33,20 +33,20 @@ struct Servers {
 }
 
 /// One server and what it serves.
-struct Asked {
-    url: Url,
-    client: AdminClient,
+pub(super) struct Asked {
+    pub(super) url: Url,
+    pub(super) client: AdminClient,
 }
 
 impl Servers {
-    fn clients(&self, env: &Env) -> Result<Vec<Asked>, Failure> {
+    pub(super) fn clients(&self, env: &Env) -> Result<Vec<Asked>, Failure> {
         let token = values::admin_token(self.admin_token.as_deref())?;
         let client = |url: &Url| AdminClient::new(env.clone(), url.clone(), token.clone());
         Ok(self.admin_url.iter().map(|url| Asked { url: url.clone(), client: client(url) }).collect())
     }
 
     /// The servers that serve this part.
-    async fn serving(&self, part: &str) -> Result<Vec<Asked>, Failure> {
+    pub(super) async fn serving(&self, part: &str) -> Result<Vec<Asked>, Failure> {
         let mut serving = Vec::new();
         for asked in self.clients(&world::real()?)? {
             if asked.ready().await?.serves.iter().any(|served| served == part) {
@@ -63,7 +63,7 @@ impl Servers {
 }
 
 impl Asked {
-    async fn ready(&self) -> Result<Ready, Failure> {
+    pub(super) async fn ready(&self) -> Result<Ready, Failure> {
         self.client.ready().await.map_err(|error| explain::admin(error, &self.url))
     }
 }
@@ -133,75 +133,6 @@ async fn until_ready(args: &ReadyArgs, asked: &Asked) -> Result<Ready, Failure> 
         Err(Failure::cannot_run(anyhow!("{} was not ready within {:?}: {last}", asked.url, args.timeout))
             .hint("start a cloud with `sideband-sim up`, or say where one is with --admin-url"))
     })
-}
-
-// ---- status
-
-/// Flags of `status`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sideband-sim status --json | jq .relay.daemons")]
-pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    servers: Servers,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatusLine<'a> {
-    event: &'static str,
-    admin_url: &'a str,
-    serves: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    relay: Option<RelayStatus>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    accounts: Option<Accounts>,
-}
-
-/// Prints what the servers see.
-pub(crate) async fn status(args: StatusArgs, out: &Output) -> Result<(), Failure> {
-    for asked in args.servers.clients(&world::real()?)? {
-        let wrong = |error| explain::admin(error, &asked.url);
-        let ready = asked.ready().await?;
-        let serves = |part: &str| ready.serves.iter().any(|served| served == part);
-        let relay = if serves("relay") { Some(asked.client.status().await.map_err(wrong)?) } else { None };
-        let accounts = if serves("api") { Some(asked.client.accounts().await.map_err(wrong)?) } else { None };
-        let line =
-            StatusLine { event: "status", admin_url: asked.url.as_str(), serves: &ready.serves, relay, accounts };
-        out.say(&line, || describe(&line)).await;
-    }
-    Ok(())
-}
-
-fn describe(line: &StatusLine<'_>) -> String {
-    let mut text = format!("{} {}\n", line.admin_url.bold(), line.serves.join(", ").dimmed());
-    let mut put = |row: String| text.push_str(&format!("  {row}\n"));
-    if let Some(relay) = &line.relay {
-        put("relay".magenta().to_string());
-        if relay.daemons.is_empty() {
-            put("  no daemon is connected".dimmed().to_string());
-        }
-        for daemon in &relay.daemons {
-            let state = if daemon.online { "online".green().to_string() } else { "offline".red().to_string() };
-            put(format!("  {}  {state}", daemon.daemon_id));
-            for session in &daemon.sessions {
-                put(format!("    session {}  {}", session.session_id, session.state));
-            }
-        }
-        for (name, count) in relay.counters.iter().filter(|(_, count)| **count > 0) {
-            put(format!("  {} {count}", format!("{name:<24}").dimmed()));
-        }
-    }
-    if let Some(accounts) = &line.accounts {
-        put("api".yellow().to_string());
-        for user in &accounts.users {
-            put(format!("  user {user}"));
-            for daemon in accounts.daemons.iter().filter(|daemon| daemon.owner == *user) {
-                let name = daemon.name.as_deref().unwrap_or_default();
-                put(format!("    daemon {}  {}", daemon.daemon_id, name.dimmed()));
-            }
-        }
-    }
-    text
 }
 
 // ---- keys
@@ -337,4 +268,37 @@ pub(crate) async fn drop_socket(args: DropArgs, out: &Output) -> Result<(), Fail
     Err(Failure::failed(anyhow!("{what} {}", args.what))
         .details(details)
         .hint("`sideband-sim status` shows what is there"))
+}
+
+// ---- reset
+
+/// Flags of `reset`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every WebSocket is closed, and then accounts, credentials, codes, keys, limits, faults, counters, grades and events are
+those of the start. Session ids that were used stay used.
+
+Examples:
+  sideband-sim reset
+  sideband-sim reset --admin-url http://127.0.0.1:7600 --admin-url http://127.0.0.1:7601   api and relay apart")]
+pub(crate) struct ResetArgs {
+    #[command(flatten)]
+    servers: Servers,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResetLine<'a> {
+    event: &'static str,
+    admin_url: &'a str,
+}
+
+/// Brings every server to the state after its start.
+pub(crate) async fn reset(args: ResetArgs, out: &Output) -> Result<(), Failure> {
+    for asked in args.servers.clients(&world::real()?)? {
+        asked.client.reset().await.map_err(|error| explain::admin(error, &asked.url))?;
+        let line = ResetLine { event: "reset", admin_url: asked.url.as_str() };
+        out.say(&line, || format!("reset {}: everything is as after the start", line.admin_url)).await;
+    }
+    Ok(())
 }

@@ -5,5 +5,8 @@ pub(crate) mod api;
 pub(crate) mod call;
 pub(crate) mod daemon;
 pub(crate) mod demo;
+pub(crate) mod fault;
+pub(crate) mod limits;
 pub(crate) mod relay;
+pub(crate) mod status;
 pub(crate) mod up;

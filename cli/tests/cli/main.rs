@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod errors;
 mod examples;
+mod fault;
 mod faults;
 mod kill;
 mod preset;

@@ -25,11 +25,12 @@ use std::fmt;
 use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 use super::{AdminClient, AdminError};
 
 /// Answer of `accounts`: what a control plane knows. No credential is in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Accounts {
     /// The users' ids.
@@ -42,7 +43,7 @@ pub struct Accounts {
 }
 
 /// A user as a control plane knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserAccount {
     /// The user.
@@ -54,7 +55,7 @@ pub struct UserAccount {
 }
 
 /// A daemon as a control plane knows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonAccount {
     /// The daemon.
@@ -80,7 +81,7 @@ pub struct DaemonAccount {
 }
 
 /// A user to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewUser {
     /// Its id; a new one `u_…` if absent. 1 to 64 letters, digits, `_`, `-` and `.`.
@@ -92,7 +93,7 @@ pub struct NewUser {
 }
 
 /// A user that was made. `Debug` hides the token.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserCreated {
     /// The user.
@@ -104,16 +105,17 @@ pub struct UserCreated {
 }
 
 /// What is to change of a user: what is absent stays, null takes away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserChange {
     /// The region of its daemons.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub region: Option<Option<String>>,
 }
 
 /// A user that was removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserRemoved {
     /// True; a user that is not there is an error.
@@ -123,7 +125,7 @@ pub struct UserRemoved {
 }
 
 /// A further access token. `Debug` hides it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenIssued {
     /// The token, shown this once.
@@ -133,7 +135,7 @@ pub struct TokenIssued {
 }
 
 /// A daemon to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewDaemon {
     /// The user that it belongs to.
@@ -159,7 +161,7 @@ pub struct NewDaemon {
 }
 
 /// A daemon that was made. `Debug` hides the key.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonCreated {
     /// The daemon.
@@ -171,14 +173,16 @@ pub struct DaemonCreated {
 }
 
 /// What is to change of a daemon: what is absent stays, null takes away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DaemonSettings {
     /// Its region.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub region: Option<Option<String>>,
     /// Most sessions at once, at least 1 (TOK-11).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     pub concurrent_sessions: Option<Option<u64>>,
 }
 
@@ -188,7 +192,7 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Op
 }
 
 /// A further API key. `Debug` hides it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyIssued {
     /// The key, shown this once.
@@ -198,14 +202,14 @@ pub struct KeyIssued {
 }
 
 /// Something is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Removed {
     /// True; what is not there is an error.
     pub removed: bool,
 }
 
 /// Answer to a grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Granted {
     /// Whether it is new; false if the user could use the daemon before.
     pub granted: bool,

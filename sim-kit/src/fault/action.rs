@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sideband_protocol::wire::ControlCode;
+use utoipa::ToSchema;
 
 use super::text::Shift;
 
 /// Where events happen that a rule can be about: a rule's `on`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum Place {
     /// A request for a procedure of the control plane.
     #[serde(rename = "api.request")]
@@ -75,7 +76,7 @@ impl std::fmt::Display for Place {
 }
 
 /// What an HTTP answer by fault is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerBody {
     /// An error as the control plane words it, also on 200.

@@ -16,16 +16,20 @@ use axum::{
     extract::{DefaultBodyLimit, Path, State},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::{delete, get},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AddError, FaultEngine, FaultPlan, FaultRule, Format, MAX_PLAN, PlanError, RuleReport};
-use crate::admin::error_response;
+use super::{
+    AddError, FaultEngine, FaultPlan, FaultRule, Format, MAX_PLAN, PlanError, RuleReport,
+    wire::{PlanText, RuleText},
+};
+use crate::admin::{AdminRoutes, ErrorAnswer, error_response};
 
 /// The rules in force, and what they did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultList {
     /// What draws follow from.
@@ -35,10 +39,11 @@ pub struct FaultList {
 }
 
 /// A rule, and what it did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultReport {
     /// The rule, with its name.
+    #[schema(value_type = RuleText)]
     pub rule: FaultRule,
     /// How many events were its business.
     pub seen: u64,
@@ -49,7 +54,7 @@ pub struct FaultReport {
 }
 
 /// Answer of both `DELETE`s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultsRemoved {
     /// How many rules are gone.
@@ -73,17 +78,39 @@ impl FaultList {
 
 /// The routes, to be nested below `/__sim` behind the guard, once a process.
 pub fn router(engine: FaultEngine) -> Router {
-    Router::new()
-        .route("/faults", get(list).put(set).post(add).delete(clear))
-        .route("/faults/{id}", delete(remove))
+    routes(engine).into()
+}
+
+/// [`router`], with its description.
+pub fn routes(engine: FaultEngine) -> AdminRoutes {
+    OpenApiRouter::default()
+        .routes(routes!(list, set, add, clear))
+        .routes(routes!(remove))
         .layer(DefaultBodyLimit::max(MAX_PLAN))
         .with_state(engine)
 }
 
+/// List the rules in force, and what they did.
+#[utoipa::path(get, path = "/faults", operation_id = "faults", responses((status = 200, description = "In their order", body = FaultList)))]
 async fn list(State(engine): State<FaultEngine>) -> Json<FaultList> {
     Json(FaultList::of(&engine))
 }
 
+/// Put a plan in place of the one there is.
+#[utoipa::path(
+    put,
+    path = "/faults",
+    operation_id = "setFaults",
+    request_body(
+        description = "A plan; in TOML the members are in snake case",
+        content((PlanText = "application/json"), (String = "application/toml"))
+    ),
+    responses(
+        (status = 200, description = "The new rules", body = FaultList),
+        (status = 400, description = "It is no plan: `bad_plan`, and the message names the line", body = ErrorAnswer),
+        (status = 415, description = "Neither TOML nor JSON", body = ErrorAnswer),
+    )
+)]
 async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
     let plan = match read(&headers, &body, FaultPlan::parse) {
         Ok(plan) => plan,
@@ -95,6 +122,22 @@ async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
     }
 }
 
+/// Add a rule behind the others.
+#[utoipa::path(
+    post,
+    path = "/faults",
+    operation_id = "addFault",
+    request_body(
+        description = "A rule; in TOML the members are in snake case",
+        content((RuleText = "application/json"), (String = "application/toml"))
+    ),
+    responses(
+        (status = 200, description = "The rule, with its name", body = FaultReport),
+        (status = 400, description = "It is no rule: `bad_plan`, and the message names the line", body = ErrorAnswer),
+        (status = 409, description = "Its name is taken, or there are too many", body = ErrorAnswer),
+        (status = 415, description = "Neither TOML nor JSON", body = ErrorAnswer),
+    )
+)]
 async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
     let rule = match read(&headers, &body, FaultRule::parse) {
         Ok(rule) => rule,
@@ -112,6 +155,17 @@ async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
     }
 }
 
+/// Take a rule away.
+#[utoipa::path(
+    delete,
+    path = "/faults/{id}",
+    operation_id = "removeFault",
+    params(("id" = String, Path, description = "The rule's name")),
+    responses(
+        (status = 200, description = "It is gone", body = FaultsRemoved),
+        (status = 404, description = "There is no such rule", body = ErrorAnswer),
+    )
+)]
 async fn remove(State(engine): State<FaultEngine>, Path(id): Path<String>) -> Response {
     if engine.remove(&id) {
         return Json(FaultsRemoved { removed: 1 }).into_response();
@@ -119,6 +173,8 @@ async fn remove(State(engine): State<FaultEngine>, Path(id): Path<String>) -> Re
     error_response(StatusCode::NOT_FOUND, "not_found", "there is no such rule")
 }
 
+/// Take all rules away.
+#[utoipa::path(delete, path = "/faults", operation_id = "clearFaults", responses((status = 200, description = "They are gone", body = FaultsRemoved)))]
 async fn clear(State(engine): State<FaultEngine>) -> Json<FaultsRemoved> {
     Json(FaultsRemoved { removed: engine.clear() })
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sideband_protocol::{Instant, SessionId, api::Procedure, wire::FrameType};
+use utoipa::ToSchema;
 
 use super::action::Place;
 use crate::event::{Direction, Role};
 
 /// What a use of the signing keys is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyUse {
     /// A token is signed.

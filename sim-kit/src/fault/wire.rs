@@ -3,6 +3,13 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sideband_protocol::SessionId;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        OneOfBuilder, Ref, RefOr, Schema,
+        schema::{ObjectBuilder, Type},
+    },
+};
 
 use super::{
     action::{AnswerBody, Place},
@@ -13,7 +20,7 @@ use super::{
 use crate::event::{Direction, Role};
 
 /// A plan as it is written.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanText {
     /// What draws follow from; 0 if absent.
@@ -26,11 +33,12 @@ pub struct PlanText {
 
 /// A rule as it is written. Which filters and actions go with which `on` is checked when it becomes a
 /// [`FaultRule`](super::FaultRule).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RuleText {
     /// Its name; `rule-` and its place if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub id: Option<RuleId>,
     /// Where.
     pub on: Place,
@@ -45,6 +53,7 @@ pub struct RuleText {
     pub daemon: Option<String>,
     /// Filter: the session's id, 16 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub session: Option<SessionId>,
     /// Filter: the user's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +78,7 @@ pub struct RuleText {
     pub target: Option<String>,
     /// Filter: how long the connection has been open, at least.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub age: Option<Time>,
     /// Trigger: how many events pass first; 0 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,9 +88,11 @@ pub struct RuleText {
     pub times: Option<u64>,
     /// Trigger: from when on, counted from when the rule was taken in; at once if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub from: Option<Time>,
     /// Trigger: for how long from then on; without end if absent.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub lasts: Option<Time>,
     /// Trigger: how probable each time is, 0 to 1; certain if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +108,7 @@ pub struct RuleText {
 pub struct ActionText(pub ActionMembers);
 
 /// The members of `do`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ActionMembers {
     /// Answer with this HTTP status. Companions: `body`, `code`, `retryAfter`.
@@ -110,24 +122,30 @@ pub struct ActionMembers {
     pub code: Option<String>,
     /// `Retry-After`, whole seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub retry_after: Option<Time>,
     /// Wait so long.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub delay: Option<Time>,
     /// Do not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub hang: Option<Flag>,
     /// End the connection without a word.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub cut: Option<Flag>,
     /// Use a clock that is off by so much.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub clock_shift: Option<Shift>,
     /// Make a new key current. Companion: `overlap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotate: Option<RotateText>,
     /// How long the old key stays published, whole seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub overlap: Option<Time>,
     /// Add so many useless entries to the key set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,21 +164,26 @@ pub struct ActionMembers {
     pub control: Option<ControlText>,
     /// Lose it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub drop: Option<Flag>,
     /// Pass it on twice.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub duplicate: Option<Flag>,
     /// Let so many others pass first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reorder: Option<u32>,
     /// Change one bit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub corrupt: Option<Flag>,
     /// Read and write no more, and do not notice.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub ghost: Option<Flag>,
     /// Read and write nothing for so long.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub pause: Option<Time>,
     /// Allow so many frames a second. Companion: `burst`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,14 +193,16 @@ pub struct ActionMembers {
     pub burst: Option<u32>,
     /// Restart the relay; it is away for so long.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub restart: Option<Time>,
     /// Keep it until the rule is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
     pub hold: Option<Flag>,
 }
 
 /// How signing keys are replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RotateText {
     /// The old key stays published for a time.
@@ -206,7 +231,7 @@ impl<'de> Deserialize<'de> for Flag {
 }
 
 /// A Control code by the name of the table, or by number for those that the table has not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ControlText {
     /// The name in snake case.
@@ -260,6 +285,24 @@ impl ActionText {
         let mut alone = ActionMembers::default();
         *alone.flag(name)? = Some(Flag);
         (alone == self.0).then_some(name)
+    }
+}
+
+/// The actions without a value, which may be written as a text.
+const BARE: [&str; 7] = ["hang", "cut", "drop", "duplicate", "corrupt", "ghost", "hold"];
+
+impl PartialSchema for ActionText {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(BARE));
+        let members = Ref::from_schema_name(ActionMembers::name());
+        OneOfBuilder::new().item(name).item(members).description(Some("What is done.")).into()
+    }
+}
+
+impl ToSchema for ActionText {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((ActionMembers::name().into_owned(), ActionMembers::schema()));
+        ActionMembers::schemas(schemas);
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use sideband_protocol::SessionId;
+use utoipa::ToSchema;
 
 use super::{MarkFor, Rule};
 use crate::event::Role;
@@ -12,7 +13,7 @@ use crate::event::Role;
 pub const KEPT_GRADES: usize = 1_024;
 
 /// A breach of a rule by an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Grade {
     /// Milliseconds since the start of the time line.
@@ -31,6 +32,7 @@ pub struct Grade {
     pub daemon: Option<String>,
     /// The session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub session: Option<SessionId>,
     /// What shows it, for people.
     pub evidence: String,
@@ -39,7 +41,7 @@ pub struct Grade {
 }
 
 /// How often a rule was broken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GradeCount {
     /// The rule's id.
@@ -51,7 +53,7 @@ pub struct GradeCount {
 }
 
 /// Answer of `grades`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Grades {
     /// The newest [`KEPT_GRADES`], oldest first.
