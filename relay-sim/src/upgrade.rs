@@ -25,7 +25,7 @@ use hyper::upgrade::OnUpgrade;
 use sha2::{Digest, Sha256};
 use sideband_protocol::{
     SessionId,
-    relay::{self, SessionConflict, Watched},
+    relay::{self, RelayQuirk, SessionConflict, Watched},
     token::{Grant, GrantRole, Refusal, SKEW},
 };
 use sideband_sim_kit::{
@@ -127,6 +127,8 @@ impl IntoResponse for Refused {
 /// Answers any request on any path.
 pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Response {
     let mut about = About::default();
+    let quirks = relay.config().danger_quirks;
+    let shown = quirks.has(RelayQuirk::RepeatsToken).then(|| token(&request).unwrap_or_default().into_owned());
     match upgrade(&relay, request, &mut about).await {
         Ok(response) => response,
         Err(refused) => {
@@ -134,7 +136,11 @@ pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Resp
             // TOK-14: of the request only the verdict is told.
             tracing::debug!(status, code, reason = refused.reason(), "upgrade refused");
             relay.count_refused(code);
-            let response = refused.into_response();
+            let response = match shown {
+                Some(token) => error_response(refused.status(), refused.code(), token),
+                None if quirks.has(RelayQuirk::RefusesWithoutCode) => refused.status().into_response(),
+                None => refused.into_response(),
+            };
             let retry_after_ms = retry_after_ms(response.headers(), relay.unix_seconds());
             let (code, reason) = (code.to_owned(), refused.reason().to_owned());
             let About { daemon, session, role, token } = about;
@@ -186,7 +192,10 @@ async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Resu
         .remove::<OnUpgrade>()
         .ok_or(Refused::Malformed("this connection cannot become a WebSocket"))?;
 
-    let grant = relay.keys().check(token(&request).as_deref()).await.map_err(|denied| match denied {
+    let told = token(&request);
+    let by_header = request.headers().contains_key(header::AUTHORIZATION);
+    let told = told.filter(|_| by_header || !relay.config().danger_quirks.has(RelayQuirk::HeedsHeaderOnly));
+    let grant = relay.keys().check(told.as_deref()).await.map_err(|denied| match denied {
         Denied::Token(refusal) => Refused::Token(refusal),
         Denied::NoKeys => Refused::NoKeys,
     })?;
@@ -270,6 +279,14 @@ fn grant_access(relay: &Relay, grant: Grant, token: Option<String>, on_upgrade: 
             admitted
         }
         GrantRole::Daemon { resumable } => {
+            if relay.config().danger_quirks.has(RelayQuirk::EndsWithToken) {
+                let life = Duration::from_secs(expires_at.saturating_sub(relay.unix_seconds()));
+                let (relay, daemon) = (relay.clone(), daemon_id.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(life).await;
+                    relay.drop_daemon(&daemon)
+                });
+            }
             let outbox = Outbox::new(Watched::Daemon, relay.live_limits().clone());
             relay.admit(&daemon_id, conn, None, outbox, on_upgrade, |hub, outbox| {
                 hub.open_daemon(conn, resumable, limit, token, outbox).map_err(Refused::from)
