@@ -1,5 +1,9 @@
+mod admin;
+mod draws;
 mod engine;
 mod errors;
+mod filters;
+mod round_trip;
 mod rules;
 
 use super::*;
