@@ -71,8 +71,8 @@ impl Api {
     pub(crate) async fn break_input(&self, procedure: Procedure, value: &Value) -> Result<(), Failure> {
         if self.has(ApiQuirk::InputBeforeCredential) {
             match procedure {
-                Procedure::CreateSession => drop(CreateSession::from_value(value)?),
-                Procedure::CreateQuickConnect => drop(CreateQuickConnect::from_value(value)?),
+                Procedure::CreateSession => CreateSession::from_value(value).map(|_| ())?,
+                Procedure::CreateQuickConnect => CreateQuickConnect::from_value(value).map(|_| ())?,
                 Procedure::RenewToken
                 | Procedure::RedeemQuickConnect
                 | Procedure::RegisterDaemon

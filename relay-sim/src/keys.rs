@@ -138,14 +138,18 @@ impl Keys {
         {
             return Next::Check(keys);
         }
-        match cache.next(lookup, now) {
-            Next::Unavailable if self.quirks.has(RelayQuirk::BlamesTokenForKeys) => Next::Unauthorized,
-            Next::Unavailable if self.quirks.has(RelayQuirk::LooksWithoutEnd) && cache.current().is_some() => {
-                (*cache, *lookup) = (KeyCache::default(), Lookup::default());
-                cache.next(lookup, now)
-            }
-            next => next,
+        let next = cache.next(lookup, now);
+        if next != Next::Unavailable {
+            return next;
         }
+        if self.quirks.has(RelayQuirk::BlamesTokenForKeys) {
+            return Next::Unauthorized;
+        }
+        if self.quirks.has(RelayQuirk::LooksWithoutEnd) && cache.current().is_some() {
+            (*cache, *lookup) = (KeyCache::default(), Lookup::default());
+            return cache.next(lookup, now);
+        }
+        next
     }
 
     /// The set that was asked for, or else the last one (KEY-03); and whether it is what was asked for.
