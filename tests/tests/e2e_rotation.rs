@@ -20,7 +20,7 @@ fn populate(api: &Api) {
     for n in 0..DAEMONS {
         let user = format!("u_{n}");
         assert_eq!(api.store().add_user(&User::new(&user), Digest::of(&format!("token-{n}"))).unwrap(), Added::Yes);
-        let daemon = sideband_api_sim::Daemon::new(&format!("d_{n}"), &user);
+        let daemon = sideband_api_sim::Daemon::new(format!("d_{n}"), &user);
         assert_eq!(api.store().add_daemon(&daemon, Digest::of(&key_of(n))).unwrap(), Added::Yes);
     }
 }

@@ -126,10 +126,8 @@ fn filter() -> impl Strategy<Value = Filter> {
 
 fn fitting(place: Place, action: &Action, filter: Filter) -> Filter {
     let knows = |name: &str| place.filters().contains(&name);
-    let usage = match action {
-        Action::Rotate(_) => filter.usage,
-        _ => Some(KeyUse::Publish),
-    };
+    // What the parser fills in.
+    let usage = if matches!(action, Action::Rotate(_)) { filter.usage } else { Some(KeyUse::Publish) };
     Filter {
         procedure: filter.procedure.filter(|_| knows("procedure")),
         path: filter.path.filter(|_| knows("path")),
