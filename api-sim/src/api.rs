@@ -11,9 +11,9 @@ use sideband_env::{Clock, Env, ShiftedClock, Timeline};
 use sideband_protocol::{
     Entropy, SessionId,
     api::{
-        AccessibleDaemon, ApiKey, CreateQuickConnect, CreateSession, DaemonPresence, ErrorCode, InputError,
-        PresenceToken, QuickConnect, QuickConnectCode, RedeemQuickConnect, Redeemed, RegisterDaemon, Registered,
-        Session, random_base62, utc_text,
+        AccessibleDaemon, ApiKey, ApiQuirk, CreateQuickConnect, CreateSession, DEFAULT_TTL, DaemonPresence, ErrorCode,
+        InputError, PresenceToken, QuickConnect, QuickConnectCode, RedeemQuickConnect, Redeemed, RegisterDaemon,
+        Registered, Session, random_base62, utc_text,
     },
     token::{Claims, KeySet, Limits},
 };
@@ -41,8 +41,8 @@ pub struct Api {
 
 pub(crate) struct Shared {
     pub(crate) config: ApiConfig,
-    store: Arc<dyn Store>,
-    presence: Arc<dyn Presence>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) presence: Arc<dyn Presence>,
     pub(crate) events: EventSink,
     entropy: Mutex<Box<dyn Entropy>>,
     keys: Mutex<SigningKeys>,
@@ -193,9 +193,12 @@ impl Api {
     pub fn rotate_with(&self, how: RotateKeys) -> Result<Keys, RotateError> {
         let now = self.now();
         let mut keys = self.keys();
-        let rotation = Rotation::decide(how, self.shared.config.key_overlap, now, self.entropy().as_mut())?;
+        let mut rotation = Rotation::decide(how, self.shared.config.key_overlap, now, self.entropy().as_mut())?;
+        self.break_rotation(&mut rotation, now);
         self.shared.store.rotate_keys(&rotation.new, rotation.previous_until, now)?;
-        keys.rotate(&rotation, now);
+        if !self.has(ApiQuirk::SignsWithOldKey) {
+            keys.rotate(&rotation, now);
+        }
         let (current, overview) = (keys.current_kid().to_owned(), keys.overview(now));
         drop(keys);
         self.shared.events.emit(None, None, EventKind::KeysRotated { current, hard: how.hard });
@@ -247,7 +250,8 @@ impl Api {
         about: &mut About,
     ) -> Result<Session, Failure> {
         let access = self.shared.store.access(user, &input.daemon_id)?;
-        let Access { daemon, allowed } = access.ok_or_else(|| Failure::new(ErrorCode::NotFound, "no such daemon"))?;
+        let missing = if self.has(ApiQuirk::HidesDaemons) { ErrorCode::Forbidden } else { ErrorCode::NotFound };
+        let Access { daemon, allowed } = access.ok_or_else(|| Failure::new(missing, "no such daemon"))?;
         about.daemon = Some(daemon.id.clone());
         if !allowed {
             return Err(Failure::new(ErrorCode::Forbidden, "this user may not use this daemon"));
@@ -258,7 +262,8 @@ impl Api {
 
     /// `daemon.renewToken`.
     pub(crate) fn renew_token(&self, daemon: &Daemon, can_resume: bool) -> Result<PresenceToken, Failure> {
-        Ok(PresenceToken { presence_token: self.presence_token(daemon, can_resume)? })
+        let first = self.first_daemon()?;
+        Ok(PresenceToken { presence_token: self.presence_token(first.as_ref().unwrap_or(daemon), can_resume)? })
     }
 
     /// `quickConnect.create` (API-03).
@@ -269,9 +274,11 @@ impl Api {
         connect_base: &str,
     ) -> Result<QuickConnect, Failure> {
         let now = self.now();
-        let expires_at = now.saturating_add(input.ttl());
+        let ttl = if self.has(ApiQuirk::IgnoresTtl) { DEFAULT_TTL } else { input.ttl() };
+        let expires_at = now.saturating_add(ttl);
         loop {
             let code = QuickConnectCode::random(self.entropy().as_mut()).to_string();
+            let code = if self.has(ApiQuirk::MakesCodesInCapitals) { code.to_uppercase() } else { code };
             let entry = Code { daemon_id: daemon.id.clone(), expires_at };
             match self.shared.store.add_code(Digest::of(&code), &entry, now)? {
                 Added::Yes => {}
@@ -279,7 +286,8 @@ impl Api {
                 // Removed since its key was looked at.
                 Added::NoHolder => return Err(unauthorized()),
             }
-            let url = format!("{connect_base}#qc={code}");
+            let mark = if self.has(ApiQuirk::PutsCodeIntoQuery) { "?" } else { "#" };
+            let url = format!("{connect_base}{mark}qc={code}");
             return Ok(QuickConnect { code, url, expires_at: utc_text(expires_at) });
         }
     }
@@ -292,7 +300,8 @@ impl Api {
         about: &mut About,
     ) -> Result<Redeemed, Failure> {
         let unknown = || Failure::new(ErrorCode::NotFound, "no such code; it may have been used or have expired");
-        let code = self.shared.store.consume_code(Digest::of(&input.code), self.now())?.ok_or_else(unknown)?;
+        self.break_redeem(input).await?;
+        let code = self.consume(input).await?.ok_or_else(unknown)?;
         let daemon = self.shared.store.daemon(&code.daemon_id)?.ok_or_else(unknown)?;
         about.daemon = Some(daemon.id.clone());
         match self.shared.presence.is_online(&daemon.id).await {
@@ -366,13 +375,20 @@ impl Api {
     fn client_token(&self, user: &str, daemon: &Daemon, about: &mut About) -> Result<String, Failure> {
         let session = loop {
             let session = SessionId::random(self.entropy().as_mut());
+            if let (true, Some(first)) = (self.has(ApiQuirk::RepeatsSessionIds), SessionId::new(1)) {
+                break first;
+            }
             if self.shared.store.insert_session_id_if_new(session)? {
                 break session;
             }
         };
         about.session = Some(session);
         let jti = self.random_text(16);
-        self.sign(daemon, Claims::client(&self.shared.config.issuer, user, &daemon.id, session, &jti, self.now()))
+        let mut claims = Claims::client(&self.shared.config.issuer, user, &daemon.id, session, &jti, self.now());
+        if self.has(ApiQuirk::GivesLongLives) {
+            claims.exp = claims.iat.saturating_add(600);
+        }
+        self.sign(daemon, claims)
     }
 
     /// A presence token; resumable if the daemon was registered so or says now that it can resume.

@@ -1,5 +1,6 @@
 //! How a control plane is set up.
 
+use sideband_protocol::api::ApiQuirks;
 use sideband_sim_kit::guard::OriginPolicy;
 
 use crate::{DEFAULT_OVERLAP, RateLimit};
@@ -49,6 +50,9 @@ pub struct ApiConfig {
     pub concurrent_sessions: Option<u64>,
     /// Most requests of one credential, or of one peer without a known one; more are 429 with `Retry-After`. Off by default.
     pub rate_limit: Option<RateLimit>,
+    /// Wrong on purpose, for tests.
+    #[doc(hidden)]
+    pub danger_quirks: ApiQuirks,
 }
 
 impl ApiConfig {
@@ -63,6 +67,7 @@ impl ApiConfig {
             region: None,
             concurrent_sessions: None,
             rate_limit: None,
+            danger_quirks: ApiQuirks::NONE,
         }
     }
 }

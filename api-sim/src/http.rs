@@ -25,8 +25,9 @@ use serde::Serialize;
 use serde_json::Value;
 use sideband_protocol::{
     api::{
-        CreateQuickConnect, CreateSession, ErrorBody, ErrorCode, Input, ListAccessible, MAX_BODY, PROCEDURE_PATH,
-        Procedure, RESUME_HEADER, RedeemQuickConnect, RegisterDaemon, RenewToken, decode_body, success_body,
+        ApiQuirk, BodyError, CreateQuickConnect, CreateSession, ErrorBody, ErrorCode, Input, ListAccessible, MAX_BODY,
+        PROCEDURE_PATH, Procedure, RESUME_HEADER, RedeemQuickConnect, RegisterDaemon, RenewToken, decode_body,
+        success_body,
     },
     token::JWKS_PATH,
 };
@@ -69,13 +70,17 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     let name: String = name.chars().take(MAX_PATH).collect();
     let mut about = About::default();
     let began = api.shared.events.now();
-    let allowed = api.shared.config.origins.allows_request(&parts.headers);
-    let answer = if allowed {
+    let allowed = api.allows_origin(&parts.headers);
+    let procedure = if let Route::Procedure(procedure) = &route { Some(*procedure) } else { None };
+    let answer = if let Err(failure) = api.break_order(&parts, procedure) {
+        Err(failure)
+    } else if allowed {
         answer(&api, &parts, body, route, &mut about).await
     } else {
         Err(Failure::new(ErrorCode::Forbidden, "this web page may not ask"))
     };
     let mut response = answer.unwrap_or_else(|failure| failure_response(failure, &name));
+    api.break_response(&mut response);
     if let Some(faults) = about.faults.take() {
         response.headers_mut().insert(FAULT_HEADER, faults);
     }
@@ -109,7 +114,9 @@ async fn answer(api: &Api, parts: &Parts, body: Body, route: Route, about: &mut 
     let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0.ip());
     let credential = bearer_token(&parts.headers);
     api.check_rate(credential, peer)?;
-    let input = read_input(&parts.headers, body).await;
+    api.break_credential(procedure, credential)?;
+    let input = read_input(&parts.headers, body, api.has(ApiQuirk::TakesBareInputOnly)).await;
+    let input = api.break_reading(input);
     let stopping = parts.extensions.get::<Stopping>().cloned();
     let mut remains = api.faults_of_request(procedure, credential, input.as_ref().ok(), stopping, about).await;
     if let Some(answer) = remains.answer.take() {
@@ -126,9 +133,10 @@ async fn answer(api: &Api, parts: &Parts, body: Body, route: Route, about: &mut 
 }
 
 /// Size and JSON.
-async fn read_input(headers: &HeaderMap, body: Body) -> Result<Value, Failure> {
+async fn read_input(headers: &HeaderMap, body: Body, bare: bool) -> Result<Value, Failure> {
     let body = read(headers, body).await?;
-    decode_body(&body).map_err(|error| Failure::new(ErrorCode::ParseError, error.to_string()))
+    let decode = if bare { serde_json::from_slice(&body).map_err(|_| BodyError) } else { decode_body(&body) };
+    decode.map_err(|error| Failure::new(ErrorCode::ParseError, error.to_string()))
 }
 
 /// Credential and input, then the procedure.
@@ -140,6 +148,7 @@ async fn call(
     about: &mut About,
 ) -> Result<Response, Failure> {
     let credential = bearer_token(&parts.headers);
+    api.break_input(procedure, value).await?;
     let can_resume = parts.headers.get(RESUME_HEADER).is_some_and(|value| value == "1");
     match procedure {
         Procedure::CreateSession => {
@@ -200,7 +209,8 @@ fn relay_url(api: &Api, parts: &Parts) -> Result<String, Failure> {
 }
 
 fn connect_base(api: &Api, parts: &Parts) -> Result<String, Failure> {
-    api.shared.config.connect_base.url("http", "https", "/connect", host(parts).as_deref()).ok_or_else(no_host)
+    let path = if api.has(ApiQuirk::ConnectsElsewhere) { "/" } else { "/connect" };
+    api.shared.config.connect_base.url("http", "https", path, host(parts).as_deref()).ok_or_else(no_host)
 }
 
 fn no_host() -> Failure {

@@ -16,6 +16,7 @@
 //! | `store` | what is known, behind a trait |
 //! | `memory`, `sqlite` | its two stores |
 //! | `rate` | the limit of requests |
+//! | `quirks` | what tests break on purpose |
 //! | `bootstrap` | the first user and daemon |
 //!
 //! No access token, API key, code or relay token is stored, logged or part of an event; what must be recognised again is
@@ -30,6 +31,7 @@ mod fault;
 mod http;
 mod keys;
 mod memory;
+mod quirks;
 mod rate;
 mod sqlite;
 mod store;

@@ -7,7 +7,10 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode};
 use sideband_env::{Env, HttpRequest, Timeline};
-use sideband_protocol::token::{Grant, JWKS_PATH, KeyCache, KeySet, Lookup, Next, Policy, Refusal, check};
+use sideband_protocol::{
+    relay::{RelayQuirk, RelayQuirks},
+    token::{Grant, JWKS_PATH, KeyCache, KeySet, Lookup, Next, Policy, Refusal, danger_check},
+};
 use sideband_sim_kit::event::{EventKind, EventSink};
 use tokio::{sync::watch, time::error::Elapsed};
 use url::Url;
@@ -41,6 +44,7 @@ pub(crate) struct Keys {
     last: Mutex<Option<KeySet>>,
     /// Changes whenever a fetch has ended.
     fetched: watch::Sender<()>,
+    quirks: RelayQuirks,
 }
 
 impl Keys {
@@ -56,6 +60,7 @@ impl Keys {
             cache: Mutex::default(),
             last: Mutex::default(),
             fetched: watch::Sender::new(()),
+            quirks: config.danger_quirks,
         })
     }
 
@@ -73,6 +78,8 @@ impl Keys {
     pub(crate) async fn check(self: &Arc<Self>, token: Option<&str>, clock_shift: i64) -> Result<Grant, Denied> {
         let now = || self.env.clock.unix_seconds().saturating_add_signed(clock_shift / 1_000);
         let policy = || Policy { issuer: self.issuer.clone(), region: self.region.clone(), now: now() };
+        let forgiven = forgiven(self.quirks);
+        let check = |token, keys: &KeySet, policy: &Policy| danger_check(token, keys, policy, forgiven);
         let base = match &self.source {
             KeySource::InProcess(keys) => return check(token, &keys(), &policy()).map_err(Denied::Token),
             KeySource::Asked(ask) => {
@@ -92,16 +99,22 @@ impl Keys {
         {
             return Err(Denied::Token(refusal));
         }
+        if self.quirks.has(RelayQuirk::NeverCachesKeys) {
+            *self.cache() = KeyCache::default();
+        }
         let mut lookup = Lookup::default();
         loop {
             // Before asking, so that a fetch which ends meanwhile is not missed.
             let mut fetched = self.fetched.subscribe();
-            let next = self.cache().next(&mut lookup, self.timeline.now());
+            let next = self.next(&mut lookup);
             if let Next::CheckAndFetch(_) = next {
                 tokio::spawn(self.clone().fetch(base.clone()));
             }
             match next {
                 Next::Check(keys) | Next::CheckAndFetch(keys) => match check(token, &keys, &policy()) {
+                    Err(refusal @ Refusal::UnknownKid) if self.quirks.has(RelayQuirk::NeverLooksAgain) => {
+                        return Err(Denied::Token(refusal));
+                    }
                     Err(Refusal::UnknownKid) => lookup.unknown_kid(),
                     other => return other.map_err(Denied::Token),
                 },
@@ -121,6 +134,28 @@ impl Keys {
                 Next::Unauthorized => return Err(Denied::Token(Refusal::UnknownKid)),
             }
         }
+    }
+
+    fn next(&self, lookup: &mut Lookup) -> Next {
+        let now = self.timeline.now();
+        let mut cache = self.cache();
+        if self.quirks.has(RelayQuirk::KeepsFirstKeys)
+            && let Some(keys) = cache.current()
+        {
+            return Next::Check(keys);
+        }
+        let next = cache.next(lookup, now);
+        if next != Next::Unavailable {
+            return next;
+        }
+        if self.quirks.has(RelayQuirk::BlamesTokenForKeys) {
+            return Next::Unauthorized;
+        }
+        if self.quirks.has(RelayQuirk::LooksWithoutEnd) && cache.current().is_some() {
+            (*cache, *lookup) = (KeyCache::default(), Lookup::default());
+            return cache.next(lookup, now);
+        }
+        next
     }
 
     /// The set that was asked for, or else the last one (KEY-03); and whether it is what was asked for.
@@ -162,7 +197,15 @@ impl Keys {
         if answer.status != StatusCode::OK {
             return Err(format!("status {}", answer.status.as_u16()));
         }
-        KeySet::parse(&answer.body).map_err(|error| error.to_string())
+        let keys = KeySet::parse(&answer.body).map_err(|error| error.to_string())?;
+        let text = || serde_json::to_value(&keys).is_ok_and(|ours| ours.to_string().len() < answer.body.len());
+        if self.quirks.has(RelayQuirk::StumblesOnForeignKeys) && text() {
+            return Err("an entry of another kind".to_owned());
+        }
+        if self.quirks.has(RelayQuirk::KnowsOneKey) {
+            return Ok(KeySet::from_keys(keys.keys().iter().take(1).cloned()));
+        }
+        Ok(keys)
     }
 
     fn hand_back(&self, got: Result<KeySet, String>) {
@@ -174,6 +217,9 @@ impl Keys {
             }
             Err(reason) => {
                 tracing::warn!(%reason, "the key set cannot be had");
+                if self.quirks.has(RelayQuirk::ForgetsKeysInOutage) {
+                    *self.cache() = KeyCache::default();
+                }
                 self.cache().fetch_failed(now);
                 reason
             }
@@ -181,6 +227,25 @@ impl Keys {
         self.events.emit(None, None, EventKind::KeySet { result });
         self.fetched.send_replace(());
     }
+}
+
+/// The refusals that a relay passes over which is wrong on purpose.
+fn forgiven(quirks: RelayQuirks) -> &'static [Refusal] {
+    const FORGIVEN: &[(RelayQuirk, &[Refusal])] = &[
+        (RelayQuirk::TakesLongTokens, &[Refusal::Malformed]),
+        (RelayQuirk::TakesAnyType, &[Refusal::Typ]),
+        (RelayQuirk::TakesAnySignature, &[Refusal::Signature]),
+        (RelayQuirk::TakesAnyAudience, &[Refusal::Aud]),
+        (RelayQuirk::TakesAnyIssuer, &[Refusal::Iss]),
+        (RelayQuirk::TakesExpired, &[Refusal::Expired]),
+        (RelayQuirk::TakesAnyVersion, &[Refusal::Ver]),
+        (RelayQuirk::TakesNobody, &[Refusal::Sub]),
+        (RelayQuirk::TakesAnyRegion, &[Refusal::Region]),
+        (RelayQuirk::TakesLongLives, &[Refusal::Ttl]),
+        (RelayQuirk::TakesAnyScopes, &[Refusal::Scp]),
+        (RelayQuirk::TakesAnyLimit, &[Refusal::Lim]),
+    ];
+    FORGIVEN.iter().find(|(quirk, _)| quirks.has(*quirk)).map_or(&[], |(_, refusals)| refusals)
 }
 
 /// A fetch that is under way. The cache waits for its outcome for ever, so it is handed back even if the task dies.

@@ -26,7 +26,7 @@ use hyper::upgrade::OnUpgrade;
 use sha2::{Digest, Sha256};
 use sideband_protocol::{
     SessionId,
-    relay::{self, SessionConflict, Watched},
+    relay::{self, RelayQuirk, SessionConflict, Watched},
     token::{Grant, GrantRole, Refusal, SKEW},
 };
 use sideband_sim_kit::{
@@ -163,9 +163,21 @@ impl From<Refused> for Answer {
 /// Answers any request on any path.
 pub(crate) async fn handle(State(relay): State<Relay>, request: Request) -> Response {
     let mut about = About::default();
+    let quirks = relay.config().danger_quirks;
+    let shown = quirks.has(RelayQuirk::RepeatsToken).then(|| token(&request).unwrap_or_default().into_owned());
     let mut response = match upgrade(&relay, request, &mut about).await {
         Ok(response) => response,
-        Err(NoUpgrade::Refused(refused)) => refuse(&relay, refused.into(), &about),
+        Err(NoUpgrade::Refused(refused)) => {
+            let mut answer = Answer::from(refused);
+            match shown {
+                Some(token) => answer.response = error_response(refused.status(), refused.code(), token),
+                None if quirks.has(RelayQuirk::RefusesWithoutCode) => {
+                    answer.response = refused.status().into_response()
+                }
+                None => {}
+            }
+            refuse(&relay, answer, &about)
+        }
         Err(NoUpgrade::ByFault(refusal, label)) => refuse(&relay, faults::answer(&refusal, &label), &about),
         Err(NoUpgrade::Cut) => {
             let mut response = Response::new(Body::empty());
@@ -236,7 +248,9 @@ async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Resu
         .ok_or(Refused::Malformed("this connection cannot become a WebSocket"))?;
 
     let stopping = request.extensions().get::<Stopping>().cloned();
-    let (path, token) = (request.uri().path(), token(&request));
+    let by_header = request.headers().contains_key(header::AUTHORIZATION);
+    let by_query = !relay.config().danger_quirks.has(RelayQuirk::HeedsHeaderOnly);
+    let (path, token) = (request.uri().path(), token(&request).filter(|_| by_header || by_query));
     let spared = faults::faults_of_upgrade(relay, path, token.as_deref(), stopping, &mut about.faults).await?;
     let grant = relay.keys().check(token.as_deref(), spared.clock_shift).await.map_err(|denied| match denied {
         Denied::Token(refusal) => Refused::Token(refusal),
@@ -330,6 +344,14 @@ fn grant_access(
             admitted
         }
         GrantRole::Daemon { resumable } => {
+            if relay.config().danger_quirks.has(RelayQuirk::EndsWithToken) {
+                let life = Duration::from_secs(expires_at.saturating_sub(relay.unix_seconds()));
+                let (relay, daemon) = (relay.clone(), daemon_id.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(life).await;
+                    relay.drop_daemon(&daemon)
+                });
+            }
             let outbox = Outbox::new(Watched::Daemon, relay.live_limits().clone());
             relay.admit(&daemon_id, conn, None, outbox, on_upgrade, |hub, outbox| {
                 hub.open_daemon(conn, resumable, limit, token, outbox).map_err(Refused::from)

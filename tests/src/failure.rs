@@ -42,8 +42,13 @@ impl Failure {
             Stage::Due => true,
             Stage::OnTheWay => false,
             // What `unwrap` says names nothing that was due.
-            Stage::Plain => self.file.contains(&format!("{folder}/")) && !self.text.starts_with("called `"),
+            Stage::Plain => self.is_in(folder) && !self.text.starts_with("called `"),
         }
+    }
+
+    /// Whether it was in a file of this folder; one that is only included from there, by `folder/../file`, is not.
+    fn is_in(&self, folder: &str) -> bool {
+        self.file.contains(&format!("{folder}/")) && !self.file.contains(&format!("{folder}/.."))
     }
 
     /// What it said.

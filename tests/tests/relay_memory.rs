@@ -3,7 +3,7 @@
 //! A binary of its own: the allocator that counts is the whole process's.
 
 #[expect(dead_code, reason = "the rules use more of it")]
-#[path = "relay_rules/bench.rs"]
+#[path = "support/relay_bench.rs"]
 mod bench;
 
 use std::{alloc::System, io::Write as _, time::Duration};

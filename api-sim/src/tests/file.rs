@@ -206,9 +206,15 @@ fn a_damaged_file_is_left_as_it_is() {
         let bytes = fs::read(path).unwrap();
         fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
     });
+    // What is left says that it is one of ours, and no more.
+    let header = refused(|path| {
+        drop(open(path).unwrap());
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..100]).unwrap();
+    });
     let tables = refused(changed("DROP TABLE code"));
     let root = refused(changed("DELETE FROM setting WHERE name = 'root'"));
-    for error in [scribbled, short, tables, root] {
+    for error in [scribbled, short, header, tables, root] {
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("restore it, or remove it"), "{error}");
     }
@@ -244,4 +250,40 @@ fn api_01_figures_of_the_file() {
     let each = fs::metadata(&path).unwrap().len() as f64 / f64::from(count);
     println!("{count} session ids: {took:.1} µs each, {each:.1} bytes each");
     assert!(each < 40.0, "{each} bytes for a session id");
+}
+
+/// The environment variable that makes [`another_program`] one.
+const THEIRS: &str = "SIDEBAND_TEST_STATE_FILE";
+
+/// Another process, which tells whether it could open the file; nothing unless it is asked to be one.
+#[test]
+fn another_program() {
+    let Some(path) = std::env::var_os(THEIRS) else { return };
+    match open(Path::new(&path)) {
+        Ok(store) => assert!(store.user("u_1").unwrap().is_some(), "THEIRS: opened, and nothing is in it"),
+        Err(error) => panic!("THEIRS: {error}"),
+    }
+}
+
+#[test]
+fn another_program_is_locked_out_with_a_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let try_it = || {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["tests::file::another_program", "--exact", "--nocapture"]).env(THEIRS, &path);
+        let output = child.output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("running 1 test"), "{text}");
+        (output.status.success(), text)
+    };
+    let store = open(&path).unwrap();
+    store.add_user(&User::new("u_1"), Digest::of("t")).unwrap();
+    let (opened, text) = try_it();
+    assert!(!opened && text.contains("THEIRS: ") && text.contains("in use by another simulator"), "{text}");
+    // It has disturbed nobody, and gets in once the file is free.
+    store.add_user(&User::new("u_2"), Digest::of("t2")).unwrap();
+    drop(store);
+    let (opened, text) = try_it();
+    assert!(opened, "{text}");
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod fault_wires;
 mod faults;
 mod file;
 mod grants;

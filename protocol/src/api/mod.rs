@@ -11,6 +11,7 @@ mod code;
 mod credential;
 mod error;
 mod input;
+mod quirks;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -20,6 +21,8 @@ pub use code::{ParseCodeError, QuickConnectCode};
 pub use credential::{API_KEY_PREFIX, ApiKey, ParseApiKeyError, random_base62, secrets_match};
 pub use error::{ErrorBody, ErrorCode, ErrorData, ErrorShape};
 pub use input::{BodyError, Input, InputError, decode_body};
+#[doc(hidden)]
+pub use quirks::{ApiQuirk, ApiQuirks};
 pub use types::{
     AccessibleDaemon, CreateQuickConnect, CreateSession, DaemonPresence, ListAccessible, PresenceToken, QuickConnect,
     RedeemQuickConnect, Redeemed, RegisterDaemon, Registered, RenewToken, Request, Session, parse_utc, utc_text,

@@ -127,4 +127,55 @@ quirks! {
     ShutsDownAsDone breaks "REL-24";
     /// Lets connections in while it shuts down.
     OpensDuringShutdown breaks "REL-24";
+
+    // ---- tokens and keys ----
+
+    /// Takes tokens of any length.
+    TakesLongTokens breaks "TOK-01";
+    /// Does not look into the query for a token.
+    HeedsHeaderOnly breaks "TOK-01";
+    /// Takes signed texts of any type.
+    TakesAnyType breaks "TOK-02";
+    /// Takes any signature.
+    TakesAnySignature breaks "TOK-03";
+    /// Takes tokens for others.
+    TakesAnyAudience breaks "TOK-04";
+    /// Takes tokens of any issuer.
+    TakesAnyIssuer breaks "TOK-04";
+    /// Takes tokens that have expired.
+    TakesExpired breaks "TOK-05";
+    /// Takes tokens of a later version.
+    TakesAnyVersion breaks "TOK-06";
+    /// Takes clients without a user.
+    TakesNobody breaks "TOK-07";
+    /// Takes tokens for other regions.
+    TakesAnyRegion breaks "TOK-08";
+    /// Takes tokens that live for hours from clients.
+    TakesLongLives breaks "TOK-09";
+    /// Takes scopes that are no list.
+    TakesAnyScopes breaks "TOK-10";
+    /// Takes a session limit that is none.
+    TakesAnyLimit breaks "TOK-11";
+    /// Ends a daemon's connection when its token expires.
+    EndsWithToken breaks "TOK-12";
+    /// Repeats the token where it refuses it.
+    RepeatsToken breaks "TOK-13";
+    /// Refuses without a code.
+    RefusesWithoutCode breaks "TOK-13";
+    /// Asks for the key set at every upgrade.
+    NeverCachesKeys breaks "KEY-01";
+    /// Goes on with the first key set for ever.
+    KeepsFirstKeys breaks "KEY-01";
+    /// Does not look for keys that it does not know.
+    NeverLooksAgain breaks "KEY-01";
+    /// Looks for unknown keys as often as it is asked.
+    LooksWithoutEnd breaks "KEY-01";
+    /// Knows one key of a set.
+    KnowsOneKey breaks "KEY-02";
+    /// Takes a set with an entry of another kind for none.
+    StumblesOnForeignKeys breaks "KEY-02";
+    /// Answers 401 where there are no keys.
+    BlamesTokenForKeys breaks "KEY-03";
+    /// Forgets its keys when no others can be had.
+    ForgetsKeysInOutage breaks "KEY-03";
 }

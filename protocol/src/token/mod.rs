@@ -50,6 +50,8 @@ mod refresh;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use check::danger_check;
 pub use check::{Grant, GrantRole, Policy, Refusal, check};
 pub use claims::{Claims, Limits, Peek, Role, peek};
 pub use keys::{KeySet, KeySetError, PublicKey, Signer};

@@ -1,7 +1,7 @@
 //! What each rule of a fault plan does at a relay: the real one and peers in memory, on virtual time. Every test also says how many times
 //! its rule fired.
 
-#[path = "../relay_rules/bench.rs"]
+#[path = "../support/relay_bench.rs"]
 #[expect(dead_code, reason = "it is made for other tests, too")]
 mod bench;
 mod connections;

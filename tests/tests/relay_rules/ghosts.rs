@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sideband_protocol::wire::{ControlCode, Signal};
 use sideband_relay_sim::Takeover;
+use sideband_tests::failure::due;
 
 use crate::{bench::*, witness::witnesses};
 
@@ -31,7 +32,7 @@ witnesses! {
         let bench = Bench::new(quirks);
         let mut daemon = bench.daemon().await;
         let _ghost = bench.raw_client(1).await;
-        let mut client = bench.client(2).await;
+        let mut client = due(bench.client(2)).await;
         client.send(data(2, vec![1; 40]));
         assert_eq!(daemon.got().await, Got::Frame(data(2, vec![1; 40])));
         assert_eq!(daemon.within(Duration::from_secs(89)).await, None);
@@ -55,7 +56,7 @@ witnesses! {
         // The first is a ghost: that is what replacing is for.
         let mut first = bench.raw_daemon().await;
         let mut client = bench.client(1).await;
-        let second = bench.daemon().await;
+        let second = due(bench.daemon()).await;
         assert_eq!(client.got().await, control(ControlCode::SessionPaused, 1));
         assert_eq!(client.got().await, control(ControlCode::SessionPending, 1));
         second.send(signal(1, Signal::Ready));

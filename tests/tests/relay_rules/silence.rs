@@ -34,7 +34,8 @@ witnesses! {
             let mut client = bench.raw_client(1).await;
             for _ in 0..4 {
                 tokio::time::sleep(Duration::from_secs(80)).await;
-                client.0.send(sign.clone()).await.unwrap();
+                let sent = client.0.send(sign.clone()).await;
+                assert!(sent.is_ok(), "it is still connected: {sent:?}");
             }
             daemon.is_undisturbed().await;
         }
@@ -46,7 +47,8 @@ witnesses! {
         let mut client = bench.raw_client(1).await;
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_secs(85)).await;
-            client.0.send(Message::Binary(data(1, vec![1; 40]))).await.unwrap();
+            let sent = client.0.send(Message::Binary(data(1, vec![1; 40]))).await;
+            assert!(sent.is_ok(), "it is still connected: {sent:?}");
             assert_eq!(daemon.got().await, Got::Frame(data(1, vec![1; 40])));
         }
     }

@@ -1,6 +1,10 @@
+mod admin;
+mod draws;
 mod engine;
 mod errors;
+mod filters;
 mod presets;
+mod round_trip;
 mod rules;
 
 use super::*;

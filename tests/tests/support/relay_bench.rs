@@ -1,10 +1,12 @@
 //! A relay in memory, and peers that do to it what a test wants.
+//!
+//! What a peer gets, and whom the relay refuses, is [`due`]; how a test comes to have peers is not.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use sideband_env::{BoxFuture, BoxStream, Listener, Timeline};
+use sideband_env::{BoxFuture, BoxStream, Env, Listener, Timeline};
 use sideband_protocol::{
     SessionId,
     relay::RelayQuirks,
@@ -16,9 +18,12 @@ use sideband_sim_kit::{
     event::EventSink,
     server::{ServeOptions, serve},
 };
-use sideband_tests::script::{START, World};
+use sideband_tests::{
+    failure::due,
+    script::{START, World},
+};
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 use tokio_tungstenite::{
@@ -26,12 +31,14 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, http::Response},
 };
 
-const ISSUER: &str = "https://api.test";
+pub(crate) const ISSUER: &str = "https://api.test";
 pub(crate) const DAEMON: &str = "d_1";
 /// How long anything is waited for, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes that a connection holds in each direction.
 const WIRE: usize = 16 << 10;
+/// The secret of the key `k-1` that signs.
+pub(crate) const SEED: [u8; 32] = [7; 32];
 
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
@@ -93,7 +100,12 @@ impl Bench {
 
     pub(crate) fn with(quirks: RelayQuirks, change: impl FnOnce(&mut RelayConfig)) -> Self {
         let (_world, env) = World::new(1);
-        let signer = Signer::from_seed("k-1", &[7; 32]);
+        Self::over(env, quirks, change)
+    }
+
+    /// A relay in this world.
+    pub(crate) fn over(env: Env, quirks: RelayQuirks, change: impl FnOnce(&mut RelayConfig)) -> Self {
+        let signer = Signer::from_seed("k-1", &SEED);
         let keys = KeySet::from_keys([signer.public()]);
         let mut config = RelayConfig::new(ISSUER, KeySource::InProcess(Arc::new(move || keys.clone())));
         config.danger_quirks = quirks;
@@ -121,16 +133,25 @@ impl Bench {
 
     /// Connects, or gives the status that refused it.
     pub(crate) async fn connect(&self, claims: &Claims) -> Result<Raw, u16> {
-        let answer = self.ask(claims).await.unwrap_or_else(|error| panic!("{error}"));
+        self.connect_with(&self.signer.sign(claims)).await
+    }
+
+    /// Connects with a token, or gives the status that refused it.
+    pub(crate) async fn connect_with(&self, token: &str) -> Result<Raw, u16> {
+        let answer = self.ask_with(token).await.unwrap_or_else(|error| panic!("{error}"));
         answer.map_err(|refusal| refusal.status().as_u16())
     }
 
     /// Connects, or gives the answer that refused it, or why there was none.
     pub(crate) async fn ask(&self, claims: &Claims) -> Result<Result<Raw, Response<Option<Vec<u8>>>>, Error> {
+        self.ask_with(&self.signer.sign(claims)).await
+    }
+
+    async fn ask_with(&self, token: &str) -> Result<Result<Raw, Response<Option<Vec<u8>>>>, Error> {
         let (ours, theirs) = tokio::io::duplex(WIRE);
         self.dial.send(Box::new(theirs)).unwrap();
         let mut request = "ws://relay.test/relay".into_client_request().unwrap();
-        let bearer = format!("Bearer {}", self.signer.sign(claims));
+        let bearer = format!("Bearer {token}");
         request.headers_mut().insert("authorization", bearer.parse().unwrap());
         match soon("an upgrade", tokio_tungstenite::client_async(request, ours)).await {
             Ok((ws, _)) => Ok(Ok(Raw(ws))),
@@ -157,10 +178,49 @@ impl Bench {
 
     /// The status that refuses these claims.
     pub(crate) async fn refusal(&self, claims: &Claims) -> u16 {
-        match self.connect(claims).await {
+        due(async {
+            match self.connect(claims).await {
+                Err(status) => status,
+                Ok(_) => panic!("it is let in"),
+            }
+        })
+        .await
+    }
+
+    /// The status that a token gets, 101 if it is let in.
+    pub(crate) async fn status(&self, token: &str) -> u16 {
+        match self.connect_with(token).await {
+            Ok(_) => 101,
             Err(status) => status,
-            Ok(_) => panic!("it is let in"),
         }
+    }
+
+    /// Asks for a WebSocket; status and body of the answer.
+    pub(crate) async fn ask(&self, path: &str, bearer: Option<&str>) -> (u16, String) {
+        let (mut ours, theirs) = tokio::io::duplex(WIRE);
+        self.dial.send(Box::new(theirs)).unwrap();
+        let mut request = format!(
+            "GET {path} HTTP/1.1\r\nhost: relay.test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        if let Some(token) = bearer {
+            request += &format!("authorization: Bearer {token}\r\n");
+        }
+        ours.write_all((request + "\r\n").as_bytes()).await.unwrap();
+        let mut text = Vec::new();
+        soon("an answer", async {
+            loop {
+                let so_far = String::from_utf8_lossy(&text);
+                if let Some((head, body)) = so_far.split_once("\r\n\r\n") {
+                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                        return (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned());
+                    }
+                }
+                assert!(ours.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));
+            }
+        })
+        .await
     }
 }
 
@@ -180,13 +240,16 @@ pub(crate) struct Raw(pub(crate) WebSocketStream<DuplexStream>);
 impl Raw {
     /// What comes next, the relay's Pings included.
     pub(crate) async fn got(&mut self) -> Got {
-        match soon("a message", self.0.next()).await {
-            Some(Ok(Message::Binary(frame))) => Got::Frame(frame),
-            Some(Ok(Message::Pong(payload))) => Got::Pong(payload),
-            Some(Ok(Message::Close(frame))) => Got::Close(frame.map_or(1005, |frame| frame.code.into())),
-            Some(Ok(other)) => panic!("{other:?}"),
-            Some(Err(_)) | None => Got::Lost,
-        }
+        due(async {
+            match soon("a message", self.0.next()).await {
+                Some(Ok(Message::Binary(frame))) => Got::Frame(frame),
+                Some(Ok(Message::Pong(payload))) => Got::Pong(payload),
+                Some(Ok(Message::Close(frame))) => Got::Close(frame.map_or(1005, |frame| frame.code.into())),
+                Some(Ok(other)) => panic!("{other:?}"),
+                Some(Err(_)) | None => Got::Lost,
+            }
+        })
+        .await
     }
 
     /// Sends until nothing moves any more. Returns how many messages the peer got rid of, at most `most`.
@@ -263,7 +326,7 @@ impl Peer {
     }
 
     pub(crate) async fn got(&mut self) -> Got {
-        soon("a message", self.got.recv()).await.unwrap_or(Got::Lost)
+        due(soon("a message", self.got.recv())).await.unwrap_or(Got::Lost)
     }
 
     /// What comes within this time.
@@ -274,12 +337,16 @@ impl Peer {
     /// Proves that the relay still serves this peer, and that nothing else came.
     pub(crate) async fn is_undisturbed(&mut self) {
         self.send(Frame::Ping(Bytes::from_static(b"alive?")).encode());
-        assert_eq!(self.got().await, Got::Frame(Frame::Pong(Bytes::from_static(b"alive?")).encode()));
+        let pong = Got::Frame(Frame::Pong(Bytes::from_static(b"alive?")).encode());
+        due(async { assert_eq!(self.got().await, pong) }).await;
     }
 
     /// It is told this and then closed.
     pub(crate) async fn is_refused(&mut self, code: ControlCode, session: u64, close: u16) {
-        assert_eq!(self.got().await, control(code, session));
-        assert_eq!(self.got().await, Got::Close(close));
+        due(async {
+            assert_eq!(self.got().await, control(code, session));
+            assert_eq!(self.got().await, Got::Close(close));
+        })
+        .await;
     }
 }
