@@ -37,7 +37,6 @@ impl TraceFile {
 
     fn start(file: impl Write + Send + 'static, events: &EventSink) -> io::Result<Self> {
         let (lines, waiting) = sync_channel(WAITING);
-        #[expect(clippy::disallowed_methods, reason = "a file of the real world is written beside the runtime")]
         let writer = std::thread::Builder::new().name("trace".to_owned()).spawn(move || write(file, &waiting))?;
         let sender = lines.clone();
         events.tap(move |event| {
