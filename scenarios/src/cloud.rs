@@ -100,6 +100,7 @@ pub struct Cloud {
     bootstrap: Bootstrap,
     faults: FaultEngine,
     events: EventSink,
+    presence: Arc<LatePresence>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -184,7 +185,7 @@ impl Cloud {
             // An error would mean that the cloud is gone.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Self { addr, base, issuer, relay, api, bootstrap, faults, events, stop, server })
+        Ok(Self { addr, base, issuer, relay, api, bootstrap, faults, events, presence, stop, server })
     }
 
     /// The address that is bound.
@@ -249,6 +250,7 @@ impl Cloud {
 impl Drop for Cloud {
     fn drop(&mut self) {
         self.server.abort();
+        self.presence.empty();
     }
 }
 
@@ -320,7 +322,7 @@ async fn upgrades_to_relay(State(relay): State<Router>, request: Request, next: 
 pub use late::LatePresence;
 
 mod late {
-    use std::sync::OnceLock;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use sideband_env::BoxFuture;
     use sideband_relay_sim::Relay;
@@ -328,20 +330,32 @@ mod late {
 
     /// Presence by a relay in the same process that is made after the API.
     #[derive(Debug, Default)]
-    pub struct LatePresence(OnceLock<Relay>);
+    pub struct LatePresence(Mutex<Option<Relay>>);
 
     impl LatePresence {
-        /// Names the relay; the first one stays.
+        /// Names the relay.
         pub fn fill(&self, relay: Relay) {
-            // Filled once, by whoever made it.
-            let _ = self.0.set(relay);
+            *self.relay() = Some(relay);
+        }
+
+        /// Lets go of the relay, after which nobody is online. A relay that asks the API for keys, while the API asks this,
+        /// would hold both for ever.
+        pub fn empty(&self) {
+            // Dropped when the lock is free: it may be the last one.
+            let relay = self.relay().take();
+            drop(relay);
+        }
+
+        fn relay(&self) -> MutexGuard<'_, Option<Relay>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
     impl Presence for LatePresence {
         fn is_online<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<bool, PresenceError>> {
             Box::pin(async move {
-                match self.0.get() {
+                let relay = self.relay().clone();
+                match relay {
                     Some(relay) => relay.is_online(daemon_id).await,
                     None => Ok(false),
                 }

@@ -3,7 +3,14 @@
 //! [`serve`] accepts streams from any [`Listener`], serves each in a task of its own and lets requests be upgraded. An
 //! upgraded connection leaves this module: it belongs to whoever upgraded it (the relay), in number and in lifetime.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use futures_util::StreamExt as _;
@@ -16,12 +23,19 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sideband_env::{BoxStream, Listener};
-use tokio::{sync::watch, task::JoinSet, time};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time,
+};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
 /// How long accepting rests after an error that is not about one stream, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections over the bound whose predecessors are still being cut.
+const MAKING_ROOM: usize = 64;
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -32,8 +46,8 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
     /// How long a request's body may take, from its header on; 10 s by default. Long ones let slow clients hold connections.
     pub body_timeout: Duration,
-    /// Most HTTP connections at once, upgraded ones not counted; 4,096 by default. Beyond it new ones wait in the
-    /// listener's backlog until one ends.
+    /// Most HTTP connections at once, upgraded ones not counted; 4,096 by default. Beyond it the oldest one that has not
+    /// asked for anything is cut for each new one. If all have, new ones wait in the listener's backlog until one ends.
     pub max_connections: usize,
     /// How long requests under way may take to end at shutdown; 2 s by default, which leaves time for the rest of the
     /// five seconds of REL-24.
@@ -77,6 +91,52 @@ impl Stopping {
 #[error("cut in place of an answer")]
 struct Cut;
 
+/// The connections without a request so far, by age: who never asks must not keep out who does.
+#[derive(Clone, Default)]
+struct Silent(Arc<Mutex<BTreeMap<u64, AbortHandle>>>);
+
+impl Silent {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Starts a connection, which is silent until it asks or ends.
+    fn begin(&self, number: u64, start: impl FnOnce() -> AbortHandle) {
+        // Held meanwhile: it may ask at once.
+        let mut silent = self.lock();
+        silent.insert(number, start());
+    }
+
+    /// A connection has asked for something, or has ended.
+    fn no_more(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    /// Cuts the oldest one; whether there was one.
+    fn cut_oldest(&self) -> bool {
+        let Some((_, connection)) = self.lock().pop_first() else { return false };
+        debug!("cutting a connection without a request: there are too many");
+        connection.abort();
+        true
+    }
+}
+
+/// Its connection ends with it.
+struct OneOf {
+    silent: Silent,
+    number: u64,
+}
+
+impl Drop for OneOf {
+    fn drop(&mut self) {
+        self.silent.no_more(self.number);
+    }
+}
+
 /// Serves until `shutdown` is ready: then nothing more is accepted, requests under way may end within
 /// [`ServeOptions::shutdown_grace`], and what is left is cut. Errors of accepting and of connections end neither.
 pub async fn serve(
@@ -87,16 +147,28 @@ pub async fn serve(
 ) {
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let silent = Silent::default();
+    let most = options.max_connections.max(1);
+    let mut number = 0;
+    // Accepted, but those that were to make room for it have asked for something meanwhile.
+    let mut waiting = None;
     let mut shutdown = pin!(shutdown);
     loop {
+        let open = connections.len();
+        if let Some((stream, from)) = waiting.take_if(|_| open < most || silent.cut_oldest()) {
+            number += 1;
+            let one = OneOf { silent: silent.clone(), number };
+            let task = serve_connection(stream, from, app.clone(), options.clone(), stopped.clone(), one);
+            silent.begin(number, || connections.spawn(task));
+            continue;
+        }
+        let room = waiting.is_none() && (open < most || (open < most + MAKING_ROOM && !silent.is_empty()));
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < options.max_connections.max(1) => match accepted {
-                Ok((stream, from)) => {
-                    connections.spawn(serve_connection(stream, from, app.clone(), options.clone(), stopped.clone()));
-                }
+            accepted = listener.accept(), if room => match accepted {
+                Ok(accepted) => waiting = Some(accepted),
                 Err(error) if concerns_one_stream(&error) => debug!(%error, "a stream was gone before it was accepted"),
                 Err(error) => {
                     warn!(%error, "cannot accept; trying again");
@@ -129,9 +201,11 @@ async fn serve_connection(
     app: Router,
     options: ServeOptions,
     mut stopped: watch::Receiver<bool>,
+    one: OneOf,
 ) {
     let stopping = Stopping(stopped.clone());
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        one.silent.no_more(one.number);
         request.extensions_mut().insert(PeerAddr(from));
         request.extensions_mut().insert(stopping.clone());
         let answer = app.clone().oneshot(request.map(|body| limited(body, options.body_timeout)));
@@ -327,6 +401,34 @@ mod tests {
         assert!(time::timeout(Duration::from_millis(50), second.read(&mut early)).await.is_err(), "served too early");
         drop(first);
         assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn over_the_bound_the_oldest_that_never_asked_makes_room() {
+        let server = start(app(), ServeOptions { max_connections: 3, ..ServeOptions::default() });
+        let mut asked = server.connect().await;
+        ask(&mut asked, "/").await;
+        answer(&mut asked).await;
+        let mut silent = Vec::new();
+        for _ in 0..50 {
+            let mut stream = server.connect().await;
+            stream.write_all(b"GET / HT").await.unwrap();
+            silent.push(stream);
+        }
+        let mut good = server.connect().await;
+        ask(&mut good, "/").await;
+        assert!(answer(&mut good).await.starts_with("HTTP/1.1 200"));
+        // Whoever has asked before is still there, and of the others the newest alone.
+        ask(&mut asked, "/").await;
+        assert!(answer(&mut asked).await.starts_with("HTTP/1.1 200"));
+        let mut newest = silent.pop().unwrap();
+        for mut stream in silent {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"");
+        }
+        newest.write_all(b"TP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(answer(&mut newest).await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sideband::{Cause, Client, Lifecycle, ServerEvent, State};
 use sideband_env::Env;
@@ -129,4 +129,29 @@ async fn dmn_01_listen_waits_for_a_control_plane_that_is_not_there_yet() {
     let _cloud = start_again(&env, addr).await;
     let _server = soon(listening).await.unwrap().unwrap();
     comes_back(&client).await;
+}
+
+/// The relay asks the API for keys, and the API asks the relay who is online: neither keeps the other.
+#[tokio::test]
+async fn a_cloud_that_is_gone_holds_nothing() {
+    for says_goodbye in [true, false] {
+        let world = World::start().await;
+        let (server, client) = (world.serve().await, world.client().await);
+        echoes(&client).await;
+        soon(client.close()).await;
+        soon(server.close()).await;
+        drop((client, server));
+        let World { cloud, env, .. } = world;
+        if says_goodbye {
+            soon(cloud.shutdown()).await;
+        } else {
+            drop(cloud);
+        }
+        soon(async {
+            while Arc::strong_count(&env.clock) > 1 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
 }

@@ -139,3 +139,67 @@ async fn rel_25_a_message_without_end_is_bounded_and_swept() {
     }
     assert_eq!(bench.seconds(), 90);
 }
+
+/// Sessions whose daemon does not come back cost little, and nothing once their grace is over, whatever their clients do.
+#[tokio::test(start_paused = true)]
+async fn rel_01_thousands_of_paused_sessions_are_gone_after_their_grace() {
+    const PAUSED: u64 = 4_000;
+    let _alone = ALONE.lock().await;
+    let bench = Bench::with(RelayQuirks::NONE, |config| config.limits.sessions = 10_000);
+    let daemon = bench.daemon().await;
+    let warm = open(&bench, 1..10).await;
+    let before = ALLOCATOR.allocated();
+    let mut wires = open(&bench, 10..10 + PAUSED).await;
+    bench.relay.drop_daemon(DAEMON);
+    drop(daemon);
+    settle().await;
+    for wire in &mut wires {
+        discard(wire).await;
+    }
+    let paused = bench.relay.daemon(DAEMON).unwrap().sessions;
+    assert!(paused.len() as u64 == PAUSED + 9 && paused.iter().all(|session| session.state == "paused"));
+    drop(paused);
+    let each = ALLOCATOR.allocated().saturating_sub(before) / PAUSED as usize;
+    assert!(each < MOST_PER_CONNECTION, "{each}");
+
+    // The grace, and the time that a closing connection may take whose client does not read.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!((bench.relay.open_connections(), bench.relay.status().daemons), (0, Vec::new()));
+    drop((wires, warm));
+    settle().await;
+    let left = ALLOCATOR.allocated().saturating_sub(before) / PAUSED as usize;
+    tell(&format!("{PAUSED} paused sessions: {each} bytes each, {left} after the grace"));
+    assert!(left < 1_000, "{left}");
+}
+
+/// However much is sent to clients that never read, each costs its backlog at most, and then nothing: it is closed.
+#[tokio::test(start_paused = true)]
+async fn rel_21_clients_that_never_read_cost_their_backlog_and_no_more() {
+    const DEAF: u64 = 50;
+    let _alone = ALONE.lock().await;
+    let bench = Bench::new(RelayQuirks::NONE);
+    let daemon = bench.daemon().await;
+    let mut other = bench.client(1).await;
+    let wires = open(&bench, 2..2 + DEAF).await;
+    let before = ALLOCATOR.allocated();
+    let mut most = 0;
+    for round in 0..40u8 {
+        for n in 2..2 + DEAF {
+            daemon.send(data(n, vec![7; 60_000]));
+        }
+        settle().await;
+        most = most.max(ALLOCATOR.allocated().saturating_sub(before) / DEAF as usize);
+        // Beside them somebody is served.
+        daemon.send(data(1, vec![round; 100]));
+        assert_eq!(other.got().await, bench::Got::Frame(data(1, vec![round; 100])));
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(bench.relay.open_connections(), 2, "the daemon and the one who reads");
+    drop(wires);
+    settle().await;
+    let left = ALLOCATOR.allocated().saturating_sub(before) / DEAF as usize;
+    tell(&format!("{DEAF} clients that never read: {most} bytes each at most, {left} when they are closed"));
+    let backlog = 1 << 20;
+    assert!(most > backlog / 2 && most < backlog + MOST_FOR_LARGEST_FRAME + MOST_PER_CONNECTION, "{most}");
+    assert!(left < 16 << 10, "{left}");
+}

@@ -144,6 +144,11 @@ impl Sim {
         self.lines = None;
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it has ended")
+    }
+
     /// Kills it on the spot.
     pub(crate) fn kill(&mut self) {
         self.child.start_kill().unwrap();
@@ -151,7 +156,7 @@ impl Sim {
 
     /// Sends a signal: `TERM`, `INT`, `KILL`.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it has ended").to_string();
+        let pid = self.id().to_string();
         let killed = Command::new("kill").args([&format!("-{name}"), &pid]).status().await.unwrap();
         assert!(killed.success());
     }

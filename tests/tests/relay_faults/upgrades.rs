@@ -8,7 +8,7 @@ use crate::{Faulty, bench::*};
 
 /// The answer that refuses a client.
 async fn refused(faulty: &Faulty, n: u64) -> (u16, Option<String>, Option<String>, String) {
-    let answer = match faulty.bench.ask(&Bench::client_claims(n)).await.unwrap() {
+    let answer = match faulty.bench.dial_as(&Bench::client_claims(n)).await.unwrap() {
         Err(answer) => answer,
         Ok(_) => panic!("it is let in"),
     };
@@ -74,7 +74,7 @@ async fn an_upgrade_is_delayed() {
 async fn an_upgrade_hangs_until_the_rule_is_over() {
     let faulty = Faulty::one("on = \"relay.upgrade\"\nfor = \"40s\"\ndo = \"hang\"");
     let claims = Bench::daemon_claims(true);
-    let early = tokio::time::timeout(Duration::from_secs(39), faulty.bench.ask(&claims)).await;
+    let early = tokio::time::timeout(Duration::from_secs(39), faulty.bench.dial_as(&claims)).await;
     assert!(early.is_err());
     let _daemon = faulty.bench.daemon().await;
     assert_eq!((faulty.bench.seconds(), faulty.counts()), (40, vec![(2, 2)]));
@@ -84,7 +84,7 @@ async fn an_upgrade_hangs_until_the_rule_is_over() {
 async fn an_upgrade_is_cut() {
     let faulty = Faulty::one("on = \"relay.upgrade\"\ntimes = 1\ndo = \"cut\"");
     let claims = Bench::daemon_claims(true);
-    assert!(faulty.bench.ask(&claims).await.is_err(), "there is no answer");
+    assert!(faulty.bench.dial_as(&claims).await.is_err(), "there is no answer");
     let _daemon = faulty.bench.daemon().await;
     assert_eq!(faulty.counts(), [(2, 1)]);
 }
