@@ -407,7 +407,7 @@ async fn mischief(admin: &AdminClient, world: &mut World) -> [Peer; 2] {
         assert_eq!(world.post("daemon.listAccessible", &authorization, Value::Null).await.0, status);
     }
     let extra = admin.create_user(&NewUser::default()).await.unwrap();
-    admin.grant(&extra.user_id, &world.daemon_id().to_owned()).await.unwrap();
+    admin.grant(&extra.user_id, world.daemon_id()).await.unwrap();
     admin.issue_api_key(world.daemon_id()).await.unwrap();
     admin.rotate_keys(RotateKeys::default()).await.unwrap();
     let patch = RelayLimitsPatch { sessions: Some(2), sweep: Some(Duration::from_secs(5)), ..Default::default() };

@@ -138,8 +138,10 @@ impl Bench {
 
     /// Connects with a token, or gives the status that refused it.
     pub(crate) async fn connect_with(&self, token: &str) -> Result<Raw, u16> {
-        let answer = self.ask_with(token).await.unwrap_or_else(|error| panic!("{error}"));
-        answer.map_err(|refusal| refusal.status().as_u16())
+        match self.ask_with(token).await {
+            Ok(answer) => answer.map_err(|refusal| refusal.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Connects, or gives the answer that refused it, or why there was none.
