@@ -146,7 +146,7 @@ async fn cli_08_a_refused_account_is_told_the_apis_own_error() {
     let _server = world.serve().await;
     let api = world.cloud.api_url();
     let good = world.cloud.bootstrap().access_token.expose();
-    let cases = [(world.daemon_id(), "no such token", 401), ("d_nobody", good, 404)];
+    let cases = [(world.daemon_id(), "no-such-token", 401), ("d_nobody", good, 404)];
     for (daemon, token, status) in cases {
         let client = Account::with_token(api, daemon, token).unwrap().env(world.env.clone()).connect().unwrap();
         let error = soon(client.when_ready()).await.unwrap_err();
