@@ -49,7 +49,7 @@ impl Faults {
 
 /// Puts the plan in force. The proof that the server answers comes first: it is nobody's request.
 pub(crate) fn begin(faults: &FaultEngine, plan: FaultPlan) -> Result<(), Failure> {
-    faults.set(plan).map_err(Failure::misuse)
+    faults.begin(plan).map_err(Failure::misuse)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

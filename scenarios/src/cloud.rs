@@ -135,7 +135,7 @@ impl Cloud {
     ) -> Result<Self, CloudError> {
         let events = EventSink::new(Timeline::start(), "cloud");
         let faults = FaultEngine::new(Timeline::start());
-        faults.set(options.faults)?;
+        faults.begin(options.faults)?;
         let base = match &options.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => local_url(addr, options.tls),
@@ -265,7 +265,7 @@ pub fn local_url(addr: SocketAddr, tls: bool) -> String {
     format!("{}://{local}", if tls { "https" } else { "http" })
 }
 
-/// What `reset` brings to the state after the start; to be called once the faults of the start are in force.
+/// What `reset` brings to the state after the start.
 pub fn resets(events: &EventSink, api: Option<&Api>, relay: Option<&Relay>, faults: Option<&FaultEngine>) -> Resets {
     let mut resets = Resets::new(events.clone());
     if let Some(faults) = faults {

@@ -10,8 +10,8 @@ use std::{alloc::System, io::Write as _, path::PathBuf, process::ExitCode, time:
 
 use cap::Cap;
 use clap::Parser;
-use run::{FLAKY, Settings, run};
-use sideband_sim_kit::fault::{FaultPlan, Format};
+use run::{Settings, run};
+use sideband_sim_kit::fault::{FaultPlan, Format, preset};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -35,7 +35,7 @@ struct Args {
     /// What the cuts and restarts follow from
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// The fault plan, TOML; nothing in it may be fatal by its specification [default: a flaky API]
+    /// The fault plan, TOML; nothing in it may be fatal by its specification [default: the preset flaky-network]
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     /// Mean milliseconds between two cuts or restarts at the relay
@@ -46,7 +46,10 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let plan = args.plan.as_ref().map_or_else(|| FLAKY.to_owned(), |file| std::fs::read_to_string(file).unwrap());
+    let plan = args.plan.as_ref().map_or_else(
+        || preset::find("flaky-network").unwrap().text().to_owned(),
+        |file| std::fs::read_to_string(file).unwrap(),
+    );
     let mut settings = Settings {
         seed: args.seed,
         daemons: 1,
@@ -71,6 +74,9 @@ async fn main() -> ExitCode {
         wrong.push(format!("{} bytes are left", report.bytes[2]));
     }
     wrong.extend(report.wrong.iter().cloned());
+    // A run without the trouble that it is about shows nothing.
+    let idle = report.faults.iter().filter(|(_, fired)| **fired == 0);
+    wrong.extend(idle.map(|(rule, _)| format!("{rule} never fired; run for longer")));
     // Without stdout there is still the exit code.
     let _ = writeln!(std::io::stdout(), "{}{wrong:?}", report.text());
     ExitCode::from(u8::from(!wrong.is_empty()))

@@ -117,9 +117,11 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     }
     let plan = args.presets.onto(args.faults.read()?).map_err(Failure::misuse)?;
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
-    let tracing = args.trace.start(cloud.events())?;
     let local = local_url(cloud.addr(), security.is_tls());
     ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
+    // The proof was nobody's request: what is told, counted and judged begins here.
+    cloud.events().reset();
+    let tracing = args.trace.start(cloud.events())?;
     faults::begin(cloud.faults(), plan)?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();

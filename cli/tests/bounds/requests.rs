@@ -13,13 +13,24 @@ use crate::{
 
 /// Sends bytes, ends its side, and gives all that is answered until the server ends its own.
 async fn exchange(address: &str, bytes: &[u8]) -> String {
+    talk(address, bytes, true).await
+}
+
+/// Sends a request that asks to close, and gives the answer. Its side stays open: a server takes its end for a client that is gone.
+async fn request(address: &str, bytes: &[u8]) -> String {
+    talk(address, bytes, false).await
+}
+
+async fn talk(address: &str, bytes: &[u8], ends: bool) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut from, mut to) = stream.split();
     let mut answer = Vec::new();
     let write = async {
         // Who is refused early may find nobody to write to.
         let _ = to.write_all(bytes).await;
-        let _ = to.shutdown().await;
+        if ends {
+            let _ = to.shutdown().await;
+        }
     };
     let read = async {
         let mut part = [0; 4_096];
@@ -59,16 +70,16 @@ async fn bodies_to_the_limit_are_read_and_over_it_refused() {
         body
     };
     for (length, wanted) in [(LIMIT, 200), (LIMIT + 1, 413), (8 << 20, 413)] {
-        let answer = exchange(&address, &post("/api/trpc/quickConnect.create", &key, &filled(length))).await;
+        let answer = request(&address, &post("/api/trpc/quickConnect.create", &key, &filled(length))).await;
         assert_eq!(status(&answer), wanted, "{length} bytes: {answer}");
     }
     // The admin API has limits of its own: what is far beyond them is refused, too.
     for path in ["/__sim/limits", "/__sim/faults", "/__sim/restart", "/__sim/keys/rotate", "/__sim/accounts/users"] {
-        let mut request = post(path, "", &vec![b' '; 8 << 20]);
+        let mut large = post(path, "", &vec![b' '; 8 << 20]);
         if path == "/__sim/limits" {
-            request.splice(..4, *b"PATCH");
+            large.splice(..4, *b"PATCH");
         }
-        let answer = exchange(&address, &request).await;
+        let answer = request(&address, &large).await;
         assert_eq!(status(&answer), 413, "{path}: {answer}");
     }
     assert_eq!(sim.stop().await.code, Some(0));

@@ -155,6 +155,17 @@ async fn reset_brings_status_faults_and_limits_back() {
 }
 
 #[tokio::test]
+async fn reset_comes_back_to_the_plan_of_the_start() {
+    let cloud = Sim::up(&["--preset", "storm-429"]).await;
+    let start = lines(&cloud, &["fault", "list"]).await;
+    assert!(start[0].to_string().contains("storm-429.sessions"), "{start:?}");
+    lines(&cloud, &["fault", "clear"]).await;
+    assert_ne!(lines(&cloud, &["fault", "list"]).await, start);
+    lines(&cloud, &["reset"]).await;
+    assert_eq!(lines(&cloud, &["fault", "list"]).await, start);
+}
+
+#[tokio::test]
 async fn api_and_relay_apart_are_reset_and_shown_together() {
     let api = Sim::start(&["api", "--addr", "127.0.0.1:0", "--relay-url", "ws://127.0.0.1:1/relay"]).await;
     let relay = Sim::start(&["relay", "--addr", "127.0.0.1:0", "--issuer", api.get("issuer")]).await;

@@ -79,6 +79,10 @@ async fn metrics_are_there_for_this_machine() {
             "{shell}"
         );
         assert!(shell.contains("sideband_sim_daemons_online 1"), "{shell}");
+        assert!(
+            !shell.contains("upgrades_refused_total{"),
+            "its own proof that it answers is nobody's request: {shell}"
+        );
         let page = [("origin", "http://evil.test")];
         assert_eq!(ask(Method::GET, &format!("{url}{path}"), &page).await.0, 403);
     }

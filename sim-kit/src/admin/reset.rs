@@ -50,7 +50,7 @@ pub type Finish = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 pub struct Resets {
     events: EventSink,
-    faults: Vec<(FaultEngine, crate::fault::FaultPlan)>,
+    faults: Vec<FaultEngine>,
     parts: Vec<Part>,
     door: Option<Door>,
 }
@@ -67,9 +67,9 @@ impl Resets {
         Self { events, faults: Vec::new(), parts: Vec::new(), door: None }
     }
 
-    /// Also this engine: its rules become again what they are now, as if they had just been taken in.
+    /// Also this engine: its rules become again those that it [began](FaultEngine::begin) with.
     pub fn faults(mut self, engine: &FaultEngine) -> Self {
-        self.faults.push((engine.clone(), engine.plan()));
+        self.faults.push(engine.clone());
         self
     }
 
@@ -98,7 +98,7 @@ impl Resets {
     /// A part cannot be reset; those before it are.
     pub async fn run(&self) -> Result<(), ResetError> {
         // First, so that no rule acts on the rest, and whoever was held goes on.
-        for (engine, _) in &self.faults {
+        for engine in &self.faults {
             engine.clear();
         }
         for part in &self.parts {
@@ -118,8 +118,8 @@ impl Resets {
     /// Last, so that the events of all this are forgotten, and the times of rules count from here.
     fn finish(&self) {
         self.events.reset();
-        for (engine, plan) in &self.faults {
-            if let Err(error) = engine.set(plan.clone()) {
+        for engine in &self.faults {
+            if let Err(error) = engine.again() {
                 tracing::error!(%error, "the faults of the start were in force and are not taken again");
             }
         }

@@ -35,6 +35,8 @@ struct Shared {
     places: AtomicU8,
     faults: Mutex<Faults>,
     changed: watch::Sender<()>,
+    /// The plan of the start.
+    beginning: Mutex<FaultPlan>,
 }
 
 impl std::fmt::Debug for FaultEngine {
@@ -63,7 +65,15 @@ impl FaultEngine {
     /// No rules yet. Their times are those of this time line.
     pub fn new(timeline: Timeline) -> Self {
         let changed = watch::Sender::new(());
-        Self { shared: Arc::new(Shared { timeline, places: AtomicU8::new(0), faults: Mutex::default(), changed }) }
+        Self {
+            shared: Arc::new(Shared {
+                timeline,
+                places: AtomicU8::new(0),
+                faults: Mutex::default(),
+                changed,
+                beginning: Mutex::default(),
+            }),
+        }
     }
 
     /// The time line that its rules' times are on.
@@ -89,6 +99,26 @@ impl FaultEngine {
         drop(faults);
         self.shared.changed.send_replace(());
         outcome
+    }
+
+    /// Puts the plan of the start in force: [`again`](Self::again) comes back to it. Times count from now.
+    ///
+    /// # Errors
+    /// A rule does not hold together, or two have one name. Nothing changes then.
+    pub fn begin(&self, plan: FaultPlan) -> Result<(), PlanError> {
+        self.set(plan)?;
+        let begun = self.plan();
+        *self.shared.beginning.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        Ok(())
+    }
+
+    /// Puts the plan of the start in force again, as if it had just been taken in; none if there was none.
+    ///
+    /// # Errors
+    /// None, if the plan was taken in before.
+    pub fn again(&self) -> Result<(), PlanError> {
+        let plan = self.shared.beginning.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.set(plan)
     }
 
     /// Puts a plan in place of what there is; times count from now.

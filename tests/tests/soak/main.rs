@@ -8,7 +8,7 @@ mod trace;
 use std::{alloc::System, io::Write as _, time::Duration};
 
 use cap::Cap;
-use run::{FLAKY, Settings, run};
+use run::{Settings, run};
 use sideband_sim_kit::fault::{FaultPlan, Format};
 
 #[global_allocator]
@@ -29,6 +29,31 @@ fn settings(daemons: usize, clients: usize, secs: u64) -> Settings {
         allocated: || ALLOCATOR.allocated(),
     }
 }
+
+/// The API fails as a bad line and a busy server do; nothing here is fatal by its specification.
+const FLAKY: &str = r#"
+seed = 1
+[[fault]]
+id = "slow"
+on = "api.request"
+probability = 0.1
+do = { delay = "150ms" }
+[[fault]]
+id = "outage"
+on = "api.request"
+probability = 0.05
+do = { status = 503 }
+[[fault]]
+id = "storm"
+on = "api.request"
+probability = 0.03
+do = { status = 429, retry_after = "1s" }
+[[fault]]
+id = "cut"
+on = "api.request"
+probability = 0.03
+do = "cut"
+"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_endpoints_outlive_a_flaky_cloud_and_nothing_is_left_of_them() {

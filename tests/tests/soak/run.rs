@@ -41,31 +41,6 @@ const CALL: Duration = Duration::from_secs(4);
 const RESTART_EVERY: usize = 40;
 /// Users that own the daemons and share them.
 const USERS: usize = 5;
-/// The API fails as a bad line and a busy server do; nothing here is fatal by its specification.
-pub(crate) const FLAKY: &str = r#"
-seed = 1
-[[fault]]
-id = "slow"
-on = "api.request"
-probability = 0.1
-do = { delay = "150ms" }
-[[fault]]
-id = "outage"
-on = "api.request"
-probability = 0.05
-do = { status = 503 }
-[[fault]]
-id = "storm"
-on = "api.request"
-probability = 0.03
-do = { status = 429, retry_after = "1s" }
-[[fault]]
-id = "cut"
-on = "api.request"
-probability = 0.03
-do = "cut"
-"#;
-
 /// What to run.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
