@@ -105,7 +105,7 @@ async fn a_status_is_answered_with_exact_headers_and_body() {
         let body = String::from_utf8_lossy(&answer.body).into_owned();
         shown += &format!("== {case}\n{}\n{}\n{body}\n", answer.status, headers.collect::<String>());
     }
-    insta::assert_snapshot!(shown);
+    insta::assert_snapshot!("a_status_is_answered_with_exact_headers_and_body", shown);
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ fn toml_errors_name_the_line() {
         ("bad id", on("api.request", "id = \"a b\"\ndo = \"cut\"")),
         ("the same id twice", "[[fault]]\nid = \"a\"\non = \"keys\"\ndo = \"cut\"\n".repeat(2)),
     ];
-    insta::assert_snapshot!(refusals(Format::Toml, &cases));
+    insta::assert_snapshot!("toml_errors_name_the_line", refusals(Format::Toml, &cases));
 }
 
 #[test]
@@ -72,5 +72,5 @@ fn json_errors_name_the_line() {
         ("too deep", format!("{{\n\"seed\": {}1{}}}", "[".repeat(20), "]".repeat(20))),
         ("much too deep", "[".repeat(100_000)),
     ];
-    insta::assert_snapshot!(refusals(Format::Json, &cases));
+    insta::assert_snapshot!("json_errors_name_the_line", refusals(Format::Json, &cases));
 }
