@@ -20,8 +20,17 @@ pub struct MemoryStore(Mutex<Known>);
 struct Known {
     first: Option<FirstAccounts>,
     first_key: Option<StoredKey>,
+    first_plan: Option<String>,
     session_ids: BTreeSet<SessionId>,
+    used_sessions: BTreeMap<SessionId, UsedSession>,
     state: State,
+}
+
+/// When a session id may be forgotten, in seconds since 1970.
+#[derive(Debug)]
+struct UsedSession {
+    token_dies: u64,
+    remembered_until: Option<u64>,
 }
 
 /// What a reset takes away.
@@ -120,7 +129,8 @@ impl Store for MemoryStore {
 
     fn reset(&self) -> Result<(), StoreError> {
         let mut known = self.known();
-        let mut state = State { keys: known.first_key.iter().cloned().collect(), ..State::default() };
+        let (keys, fault_plan) = (known.first_key.iter().cloned().collect(), known.first_plan.clone());
+        let mut state = State { keys, fault_plan, ..State::default() };
         if let Some(first) = &known.first {
             state.install(first);
         }
@@ -311,5 +321,47 @@ impl Store for MemoryStore {
     fn set_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError> {
         self.known().state.fault_plan = plan.map(str::to_owned);
         Ok(())
+    }
+
+    fn begin_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError> {
+        let known = &mut *self.known();
+        known.first_plan = plan.map(str::to_owned);
+        known.state.fault_plan.clone_from(&known.first_plan);
+        Ok(())
+    }
+
+    fn use_session(
+        &self,
+        session: SessionId,
+        token_dies: u64,
+        forgotten: &[SessionId],
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let used = &mut self.known().used_sessions;
+        for old in forgotten {
+            if used.get(old).is_some_and(|old| old.token_dies <= now) {
+                used.remove(old);
+            }
+        }
+        used.insert(session, UsedSession { token_dies, remembered_until: None });
+        Ok(())
+    }
+
+    fn unuse_session(&self, session: SessionId) -> Result<(), StoreError> {
+        self.known().used_sessions.remove(&session);
+        Ok(())
+    }
+
+    fn used_sessions(&self, now: u64, until: u64) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        let used = &mut self.known().used_sessions;
+        let mut left = Vec::new();
+        used.retain(|session, one| {
+            let until = *one.remembered_until.get_or_insert(one.token_dies.max(until));
+            if until >= now {
+                left.push((*session, until));
+            }
+            until >= now
+        });
+        Ok(left)
     }
 }

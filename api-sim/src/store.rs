@@ -263,8 +263,8 @@ pub trait Store: Send + Sync {
     /// As for all methods here: the store cannot do its work.
     fn install(&self, first: &FirstAccounts) -> Result<(), StoreError>;
 
-    /// Returns to the first accounts and the first signing key: everything else, codes and the fault plan too, is gone. Session
-    /// ids stay used (API-01).
+    /// Returns to the first accounts, the first signing key and the [first fault plan](Self::begin_fault_plan): everything else,
+    /// codes too, is gone. Session ids stay used (API-01, REL-10).
     ///
     /// # Errors
     /// The store cannot do its work.
@@ -429,4 +429,38 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The store cannot do its work.
     fn set_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError>;
+
+    /// The same, for the plan of this process's start: the one that [`reset`](Self::reset) returns to.
+    ///
+    /// # Errors
+    /// The store cannot do its work.
+    fn begin_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError>;
+
+    /// Notes that a client was let in with this session id (REL-10), by a token that is accepted until `token_dies`, and lets go
+    /// of ids that the relay has forgotten. Of those, one that was used again meanwhile, with a token that lives at `now`, stays.
+    /// Both in seconds since 1970.
+    ///
+    /// # Errors
+    /// The store cannot do its work.
+    fn use_session(
+        &self,
+        session: SessionId,
+        token_dies: u64,
+        forgotten: &[SessionId],
+        now: u64,
+    ) -> Result<(), StoreError>;
+
+    /// Takes that back: the client was not let in after all.
+    ///
+    /// # Errors
+    /// The store cannot do its work.
+    fn unuse_session(&self, session: SessionId) -> Result<(), StoreError>;
+
+    /// The session ids that earlier processes let in, in their order, and until when they are to be remembered: those that the
+    /// last process did not forget until its end, until their token has run out and at least until `until`; those from before it
+    /// until it was said of them then. What is over at `now` is forgotten. All in seconds since 1970.
+    ///
+    /// # Errors
+    /// The store cannot do its work.
+    fn used_sessions(&self, now: u64, until: u64) -> Result<Vec<(SessionId, u64)>, StoreError>;
 }

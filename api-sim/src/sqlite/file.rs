@@ -1,4 +1,5 @@
-//! The state file: made for its owner alone, locked, recognised, checked; and left as it is whenever something is wrong.
+//! The state file: made for its owner alone, locked, recognised, checked, brought to this version; and left as it is whenever
+//! something is wrong.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -12,13 +13,15 @@ use sideband_protocol::Entropy;
 use super::OpenError;
 use crate::RootSecret;
 
+/// What each version of the schema adds to the one before, from version 1 on. A file of version `n` has the tables of the first
+/// `n`, letter by letter: what stands here never changes.
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+
 /// The version of the schema.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = STEPS.len() as u32;
 
 /// Stands in the file's header: `SBsm`.
 const APPLICATION: u32 = 0x5342_736d;
-
-const SCHEMA: &str = include_str!("schema.sql");
 
 /// How every SQLite file begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -148,7 +151,7 @@ fn recognise(file: &mut File, path: &Path) -> Result<Content, OpenError> {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
     match number(VERSION_AT) {
-        Some(VERSION) => Ok(Content::State),
+        Some(1..=VERSION) => Ok(Content::State),
         Some(found) if found > VERSION => Err(OpenError::Newer { path: path.to_owned(), found }),
         Some(_) | None => {
             Err(OpenError::Damaged { path: path.to_owned(), reason: "its version is none that there was".to_owned() })
@@ -164,10 +167,15 @@ struct Database<'a> {
 
 impl Database<'_> {
     fn open(&self, real: &Path, source: &mut dyn Entropy) -> Result<(Connection, RootSecret), OpenError> {
-        self.opened(real, source).map_err(|error| self.explain(&error))
+        match self.opened(real, source) {
+            Ok(Ok(opened)) => Ok(opened),
+            Ok(Err(found)) => Err(OpenError::Newer { path: self.path.to_owned(), found }),
+            Err(error) => Err(self.explain(&error)),
+        }
     }
 
-    fn opened(&self, real: &Path, source: &mut dyn Entropy) -> rusqlite::Result<(Connection, RootSecret)> {
+    /// The inner error is the version of a newer file.
+    fn opened(&self, real: &Path, source: &mut dyn Entropy) -> rusqlite::Result<Result<(Connection, RootSecret), u32>> {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let mut connection = Connection::open_with_flags(real, flags)?;
@@ -182,13 +190,22 @@ impl Database<'_> {
         connection.pragma_update(None, "trusted_schema", false)?;
         match self.content {
             Content::Nothing => create(&mut connection, source)?,
-            Content::State => check(&connection)?,
+            Content::State => {
+                // The header may be older than the log beside it.
+                let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+                if version > VERSION {
+                    return Ok(Err(version));
+                }
+                check(&connection, version)?;
+                root(&connection)?;
+                upgrade(&mut connection, version)?;
+            }
         }
         let root = root(&connection)?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        Ok((connection, root))
+        Ok(Ok((connection, root)))
     }
 
     fn explain(&self, error: &rusqlite::Error) -> OpenError {
@@ -210,7 +227,9 @@ impl Database<'_> {
 /// The schema and a root secret, at once. A process that is killed before leaves nothing but an empty file.
 fn create(connection: &mut Connection, source: &mut dyn Entropy) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    transaction.execute_batch(SCHEMA)?;
+    for step in STEPS {
+        transaction.execute_batch(step)?;
+    }
     let root = RootSecret::draw(source);
     transaction.execute("INSERT INTO setting (name, value) VALUES ('root', ?1)", [root.as_bytes()])?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
@@ -218,8 +237,22 @@ fn create(connection: &mut Connection, source: &mut dyn Entropy) -> rusqlite::Re
     transaction.commit()
 }
 
-/// The whole file is sound, and its tables are those of this version.
-fn check(connection: &Connection) -> rusqlite::Result<()> {
+/// Brings a sound file of an older version to this one, at once. A process that is killed before leaves the older one.
+fn upgrade(connection: &mut Connection, from: u32) -> rusqlite::Result<()> {
+    let steps = &STEPS[from as usize..];
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The whole file is sound, and its tables are those of its version.
+fn check(connection: &Connection, version: u32) -> rusqlite::Result<()> {
     let damaged = |what: String| {
         let error = ffi::Error { code: ErrorCode::DatabaseCorrupt, extended_code: ffi::SQLITE_CORRUPT };
         rusqlite::Error::SqliteFailure(error, Some(what))
@@ -231,7 +264,10 @@ fn check(connection: &Connection) -> rusqlite::Result<()> {
     let tables = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
     let there: Vec<String> = super::rows(connection, tables, [], super::text)?;
     let wanted = Connection::open_in_memory()?;
-    wanted.execute_batch(SCHEMA)?;
+    let steps = STEPS.get(..version as usize).filter(|steps| !steps.is_empty());
+    for step in steps.ok_or_else(|| damaged("its version is none that there was".to_owned()))? {
+        wanted.execute_batch(step)?;
+    }
     if there != super::rows(&wanted, tables, [], super::text)? {
         return Err(damaged("its tables are not those of its version".to_owned()));
     }

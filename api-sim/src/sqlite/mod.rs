@@ -2,7 +2,7 @@
 //!
 //! Write-ahead logging: a transaction that has answered is in the operating system's hands, so that the process may be killed
 //! at any moment; only a machine that loses its power may forget the last ones, whole. The file is this process's alone while
-//! it is open. What is in it: `schema.sql`.
+//! it is open. What is in it: the folder `schema`, with a file for each version.
 
 mod file;
 mod row;
@@ -89,6 +89,7 @@ pub struct SqliteStore {
     root: RootSecret,
     /// What a reset returns to.
     first: OnceLock<FirstAccounts>,
+    first_plan: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -111,12 +112,22 @@ impl SqliteStore {
     /// Every [`OpenError`].
     pub fn open(path: impl AsRef<Path>, entropy: &mut dyn Entropy) -> Result<Self, OpenError> {
         let (lock, connection, root) = file::open(path.as_ref(), entropy)?;
-        Ok(Self { connection: Mutex::new(connection), _lock: lock, root, first: OnceLock::new() })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            _lock: lock,
+            root,
+            first: OnceLock::new(),
+            first_plan: Mutex::default(),
+        })
     }
 
     /// The secret that the built-in credentials derive from.
     pub fn root(&self) -> &RootSecret {
         &self.root
+    }
+
+    fn first_plan(&self) -> MutexGuard<'_, Option<String>> {
+        self.first_plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -237,6 +248,16 @@ fn install(connection: &Connection, first: &FirstAccounts) -> rusqlite::Result<(
     insert_api_key(connection, *api_key, &daemon.id).map(drop)
 }
 
+fn put_fault_plan(connection: &Connection, plan: Option<&str>) -> rusqlite::Result<()> {
+    match plan {
+        Some(plan) => {
+            execute(connection, "INSERT OR REPLACE INTO setting (name, value) VALUES ('fault_plan', ?1)", [plan])
+        }
+        None => execute(connection, "DELETE FROM setting WHERE name = 'fault_plan'", []),
+    }
+    .map(drop)
+}
+
 impl Store for SqliteStore {
     fn install(&self, first: &FirstAccounts) -> Result<(), StoreError> {
         self.whole(|connection| {
@@ -254,9 +275,10 @@ impl Store for SqliteStore {
         self.whole(|connection| {
             connection.execute_batch(
                 "DELETE FROM code; DELETE FROM daemon_grant; DELETE FROM api_key; DELETE FROM access_token;
-                 DELETE FROM daemon; DELETE FROM user; DELETE FROM setting WHERE name = 'fault_plan';
+                 DELETE FROM daemon; DELETE FROM user;
                  DELETE FROM signing_key WHERE NOT first; UPDATE signing_key SET published_until = NULL;",
             )?;
+            put_fault_plan(connection, self.first_plan().as_deref())?;
             self.first.get().map_or(Ok(()), |first| install(connection, first))
         })
     }
@@ -463,10 +485,50 @@ impl Store for SqliteStore {
     }
 
     fn set_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError> {
-        match plan {
-            Some(plan) => self.change("INSERT OR REPLACE INTO setting (name, value) VALUES ('fault_plan', ?1)", [plan]),
-            None => self.change("DELETE FROM setting WHERE name = 'fault_plan'", []),
-        }
-        .map(drop)
+        Ok(put_fault_plan(&self.connection(), plan)?)
+    }
+
+    fn begin_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError> {
+        self.set_fault_plan(plan)?;
+        *self.first_plan() = plan.map(str::to_owned);
+        Ok(())
+    }
+
+    fn use_session(
+        &self,
+        session: SessionId,
+        token_dies: u64,
+        forgotten: &[SessionId],
+        now: u64,
+    ) -> Result<(), StoreError> {
+        self.whole(|connection| {
+            for old in forgotten {
+                let sql = "DELETE FROM used_session WHERE id = ?1 AND token_dies <= ?2";
+                execute(connection, sql, params![old.get().cast_signed(), seconds_to_sql(now)])?;
+            }
+            let sql = "INSERT OR REPLACE INTO used_session (id, token_dies) VALUES (?1, ?2)";
+            execute(connection, sql, params![session.get().cast_signed(), seconds_to_sql(token_dies)]).map(drop)
+        })
+    }
+
+    fn unuse_session(&self, session: SessionId) -> Result<(), StoreError> {
+        self.change("DELETE FROM used_session WHERE id = ?1", [session.get().cast_signed()]).map(drop)
+    }
+
+    fn used_sessions(&self, now: u64, until: u64) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        self.whole(|connection| {
+            let sql = "UPDATE used_session SET remembered_until = max(token_dies, ?1) WHERE remembered_until IS NULL";
+            execute(connection, sql, [seconds_to_sql(until)])?;
+            execute(connection, "DELETE FROM used_session WHERE remembered_until < ?1", [seconds_to_sql(now)])?;
+            let sql = "SELECT id, remembered_until FROM used_session";
+            let found = rows(connection, sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+            let used = found.into_iter().filter_map(|(id, until)| {
+                // Zero is no session id, and was never written.
+                SessionId::new(id.cast_unsigned()).map(|session| (session, until.cast_unsigned()))
+            });
+            let mut used: Vec<_> = used.collect();
+            used.sort();
+            Ok(used)
+        })
     }
 }

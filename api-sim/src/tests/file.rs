@@ -185,11 +185,83 @@ fn a_file_of_something_else_is_left_as_it_is() {
 
 #[test]
 fn a_newer_file_is_left_as_it_is() {
-    let newer = refused(changed("PRAGMA journal_mode = DELETE; PRAGMA user_version = 2"));
-    assert!(matches!(newer, OpenError::Newer { found: 2, .. }), "{newer}");
-    assert!(newer.to_string().contains("version 2, of a newer release; this one knows versions up to 1"), "{newer}");
+    let newer = refused(changed("PRAGMA journal_mode = DELETE; PRAGMA user_version = 3"));
+    assert!(matches!(newer, OpenError::Newer { found: 3, .. }), "{newer}");
+    assert!(newer.to_string().contains("version 3, of a newer release; this one knows versions up to 2"), "{newer}");
     let none = refused(changed("PRAGMA journal_mode = DELETE; PRAGMA user_version = 0"));
     assert!(matches!(none, OpenError::Damaged { .. }), "{none}");
+}
+
+/// Writes with another program that is killed before its log is brought into the file.
+fn in_the_log(path: &Path, sql: &str) {
+    let copies = [("", path.with_extension("copy")), ("-wal", path.with_extension("copy-wal"))];
+    let other = Connection::open(path).unwrap();
+    other.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    other.execute_batch(sql).unwrap();
+    for (ending, copy) in &copies {
+        fs::copy(format!("{}{ending}", path.display()), copy).unwrap();
+    }
+    drop(other);
+    for (ending, copy) in copies {
+        fs::rename(copy, format!("{}{ending}", path.display())).unwrap();
+    }
+}
+
+#[test]
+fn a_newer_file_whose_version_is_only_in_its_log_is_refused_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    drop(open(&path).unwrap());
+    in_the_log(&path, "PRAGMA user_version = 3; CREATE TABLE more (x)");
+    assert!(matches!(open(&path), Err(OpenError::Newer { found: 3, .. })), "{}", error(&path));
+    assert!(matches!(open(&path), Err(OpenError::Newer { found: 3, .. })), "and again: it was left as it is");
+}
+
+/// A file of version 1, as its release left it.
+fn version_1(path: &Path, more: &str) {
+    let old = Connection::open(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    old.execute_batch(include_str!("../sqlite/schema/1.sql")).unwrap();
+    old.execute("INSERT INTO setting (name, value) VALUES ('root', ?1)", [[7; 32]]).unwrap();
+    old.execute_batch(&format!("PRAGMA application_id = {}; PRAGMA user_version = 1; {more}", 0x5342_736d)).unwrap();
+    old.execute_batch("PRAGMA journal_mode = WAL; INSERT INTO user (id) VALUES ('u_old')").unwrap();
+}
+
+#[test]
+fn a_file_of_version_1_is_brought_to_this_one_and_keeps_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    version_1(&path, "INSERT INTO session_id (id) VALUES (9)");
+    for life in 0..2 {
+        let store = open(&path).unwrap();
+        assert_eq!(*store.root(), crate::RootSecret::from_bytes([7; 32]));
+        assert!(store.user("u_old").unwrap().is_some());
+        assert!(!store.insert_session_id_if_new(SessionId::new(9).unwrap()).unwrap());
+        assert_eq!(store.used_sessions(0, 0).unwrap().len(), life);
+        store.use_session(SessionId::new(1).unwrap(), 150, &[], 0).unwrap();
+    }
+    let now: u32 = Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(now, 2);
+}
+
+#[test]
+fn a_file_of_version_1_killed_right_after_it_was_brought_to_this_one_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    version_1(&path, "");
+    let step = include_str!("../sqlite/schema/2.sql");
+    in_the_log(&path, &format!("BEGIN; {step} PRAGMA user_version = 2; COMMIT"));
+    assert_eq!(fs::read(&path).unwrap()[60..64], [0, 0, 0, 1], "the header still says 1");
+    assert!(open(&path).unwrap().user("u_old").unwrap().is_some());
+}
+
+#[test]
+fn a_damaged_file_of_version_1_is_left_as_it_is() {
+    let tables = refused(|path| version_1(path, "CREATE TABLE used_session (id)"));
+    let root = refused(|path| version_1(path, "DELETE FROM setting"));
+    for error in [tables, root] {
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    }
 }
 
 #[test]

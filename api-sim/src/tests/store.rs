@@ -79,6 +79,9 @@ contract! {
     reset_returns_to_the_start_but_for_session_ids
     key_04_rotations_are_kept
     the_fault_plan_is_kept
+    the_fault_plan_of_the_start_comes_back
+    rel_10_used_sessions_are_kept_for_the_next_life
+    rel_10_used_sessions_are_taken_back_and_forgotten
     large_numbers_stay_large
 }
 
@@ -290,6 +293,7 @@ fn reset_returns_to_the_start_but_for_session_ids(store: &dyn Store) {
     store.set_fault_plan(Some("seed = 1")).unwrap();
     let session = SessionId::new(9).unwrap();
     store.insert_session_id_if_new(session).unwrap();
+    store.use_session(session, 150, &[], 0).unwrap();
     store.reset().unwrap();
     let expected = Directory {
         users: vec![User::new(U)],
@@ -302,6 +306,7 @@ fn reset_returns_to_the_start_but_for_session_ids(store: &dyn Store) {
     assert_eq!(store.signing_keys(&key("k-none")).unwrap(), [start]);
     assert_eq!((store.consume_code(d("c"), 1).unwrap(), store.fault_plan().unwrap()), (None, None));
     assert!(!store.insert_session_id_if_new(session).unwrap());
+    assert_eq!(store.used_sessions(0, 0).unwrap(), [(session, 150)]);
 }
 
 fn key_04_rotations_are_kept(store: &dyn Store) {
@@ -326,6 +331,48 @@ fn the_fault_plan_is_kept(store: &dyn Store) {
         store.set_fault_plan(plan).unwrap();
         assert_eq!(store.fault_plan().unwrap().as_deref(), plan);
     }
+}
+
+fn the_fault_plan_of_the_start_comes_back(store: &dyn Store) {
+    for begun in [Some("of the start"), None] {
+        store.begin_fault_plan(begun).unwrap();
+        assert_eq!(store.fault_plan().unwrap().as_deref(), begun);
+        store.set_fault_plan(Some("of later")).unwrap();
+        store.reset().unwrap();
+        assert_eq!(store.fault_plan().unwrap().as_deref(), begun);
+    }
+}
+
+fn s(id: u64) -> SessionId {
+    SessionId::new(id).unwrap()
+}
+
+fn rel_10_used_sessions_are_kept_for_the_next_life(store: &dyn Store) {
+    // Ids are 64 bits, and come in their order.
+    for (id, token_dies) in [(u64::MAX, 150), (5, 900), (1 << 63, 150)] {
+        store.use_session(s(id), token_dies, &[], 0).unwrap();
+    }
+    let first = [(s(5), 900), (s(1 << 63), 430), (s(u64::MAX), 430)];
+    assert_eq!(store.used_sessions(100, 430).unwrap(), first, "at least until then, or as long as the token lives");
+    store.use_session(s(7), 550, &[], 400).unwrap();
+    let again = [(s(5), 900), (s(7), 760), (s(1 << 63), 430), (s(u64::MAX), 430)];
+    assert_eq!(store.used_sessions(430, 760).unwrap(), again, "a life more does not prolong those before it");
+    assert_eq!(store.used_sessions(431, 761).unwrap(), [(s(5), 900), (s(7), 760)]);
+    assert_eq!(store.used_sessions(901, 1_231).unwrap(), []);
+}
+
+fn rel_10_used_sessions_are_taken_back_and_forgotten(store: &dyn Store) {
+    store.use_session(s(1), 150, &[], 0).unwrap();
+    store.unuse_session(s(1)).unwrap();
+    store.unuse_session(s(1)).unwrap();
+    assert_eq!(store.used_sessions(0, 0).unwrap(), []);
+    for id in [1, 2, 3] {
+        store.use_session(s(id), 150, &[], 0).unwrap();
+    }
+    store.use_session(s(3), 900, &[], 400).unwrap();
+    store.use_session(s(4), 650, &[s(1), s(3), s(99)], 500).unwrap();
+    let left = [(s(2), 500), (s(3), 900), (s(4), 650)];
+    assert_eq!(store.used_sessions(500, 500).unwrap(), left, "3 was used again in the meantime");
 }
 
 fn large_numbers_stay_large(store: &dyn Store) {
@@ -444,6 +491,18 @@ impl Store for Broken {
         broken()
     }
     fn set_fault_plan(&self, _: Option<&str>) -> Result<(), StoreError> {
+        broken()
+    }
+    fn begin_fault_plan(&self, _: Option<&str>) -> Result<(), StoreError> {
+        broken()
+    }
+    fn use_session(&self, _: SessionId, _: u64, _: &[SessionId], _: u64) -> Result<(), StoreError> {
+        broken()
+    }
+    fn unuse_session(&self, _: SessionId) -> Result<(), StoreError> {
+        broken()
+    }
+    fn used_sessions(&self, _: u64, _: u64) -> Result<Vec<(SessionId, u64)>, StoreError> {
         broken()
     }
 }
