@@ -9,6 +9,8 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{fault::FaultEngine, guard::OriginPolicy, limits::RelayLimits};
 
+use crate::used::UsedSessions;
+
 /// Where the keys come from that verify tokens.
 #[derive(Clone)]
 pub enum KeySource {
@@ -68,6 +70,9 @@ pub struct RelayConfig {
     pub keys_deadline: Duration,
     /// Whether every frame is an event; default no, which keeps the frames' path short.
     pub trace_frames: bool,
+    /// Where session ids that were used outlive the process (REL-10); default nowhere: who stops and starts such a relay within a
+    /// token's life lets each token in once more.
+    pub used_sessions: UsedSessions,
     /// The faults in force, shared with other parts of the process; default an engine of its own, without rules.
     pub faults: Option<FaultEngine>,
     /// Wrong on purpose, for tests.
@@ -93,6 +98,7 @@ impl RelayConfig {
             shutdown_deadline: Duration::from_millis(4_500),
             keys_deadline: Duration::from_secs(10),
             trace_frames: false,
+            used_sessions: UsedSessions::default(),
             faults: None,
             danger_quirks: RelayQuirks::NONE,
         }

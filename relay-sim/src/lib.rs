@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | `upgrade` | from a request to a connection, or its refusal |
+//! | `used` | session ids that were used, beyond the process |
 //! | `keys` | the key set, fetched once for all who wait |
 //! | `relay` | hubs by daemon, connections, shutdown, hooks |
 //! | `hub` | one daemon's machine with its outboxes and its timer |
@@ -36,8 +37,10 @@ mod limits;
 mod outbox;
 mod relay;
 mod upgrade;
+mod used;
 
 pub use config::{KeySource, RelayConfig};
 pub use relay::Relay;
 pub use sideband_protocol::relay::{RateMode, Takeover};
 pub use upgrade::is_upgrade;
+pub use used::{KeepSessions, KeepSessionsError, UsedSessions};

@@ -147,7 +147,9 @@ impl Relay {
         let faults = config.faults.clone().unwrap_or_else(|| FaultEngine::new(Timeline::start()));
         let timeline = faults.timeline();
         let keys = Keys::new(&config, env.clone(), timeline, events.clone());
-        let registry = Mutex::new(Registry::new().danger_quirks(config.danger_quirks));
+        let registry = Registry::new().danger_quirks(config.danger_quirks);
+        let registry = config.used_sessions.restore(registry, timeline.now(), env.clock.unix_seconds());
+        let registry = Mutex::new(registry);
         let changes = faults.changes();
         let common = Arc::new(Common { timeline, events, registry, trace_frames: config.trace_frames, faults });
         let limits = LiveLimits::new(config.limits, config.danger_quirks);
@@ -425,14 +427,28 @@ impl Relay {
         ConnId(self.0.connections.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Takes a session id whose token is good for `life` (REL-10).
-    pub(crate) fn claim(&self, session: SessionId, life: Duration) -> Result<(), SessionConflict> {
+    /// Takes a session id whose token is good for `life` (REL-10), and keeps it where ids outlive the process: before the upgrade
+    /// is answered, so that nobody has seen an answer to it that the next process does not know of.
+    pub(crate) fn claim(&self, session: SessionId, life: Duration) -> Result<(), Refused> {
         let now = self.0.common.timeline.now();
-        lock(&self.0.common.registry).claim(session, now + life, now)
+        let forgotten = {
+            let mut registry = lock(&self.0.common.registry);
+            registry.claim(session, now + life, now).map_err(|SessionConflict| Refused::SessionUsed)?;
+            registry.take_forgotten()
+        };
+        let unix = self.unix_seconds();
+        let token_dies = unix.saturating_add(life.as_secs());
+        self.0.config.used_sessions.used(session, token_dies, &forgotten, unix).map_err(|error| {
+            // Those that were to be crossed out are so by the next process.
+            lock(&self.0.common.registry).unclaim(session);
+            tracing::error!(%error, "a client is not let in");
+            Refused::NotKept
+        })
     }
 
-    /// Gives an id back whose client is not let in.
+    /// Gives an id back whose client is not let in. First where it is kept: whoever claims it next writes it down again.
     pub(crate) fn unclaim(&self, session: SessionId) {
+        self.0.config.used_sessions.not_used(session);
         lock(&self.0.common.registry).unclaim(session);
     }
 

@@ -10,6 +10,7 @@
 //! | 5 | the token (TOK-01 to TOK-11) | 401 `unauthorized`, 403 `forbidden` |
 //! | 6 | no key set (KEY-03) | 503 `unavailable` |
 //! | 7 | the session id was used (REL-10), a daemon's second socket by configuration (REL-12) | 409 `session_conflict` |
+//! | | the session id cannot be kept beyond the process | 503 `unavailable` |
 //! | 8 | the daemon has as many sessions as it may have (REL-23) | 429 `rate_limited` |
 //!
 //! A grant takes effect before the 101 is sent: who has seen it is connected.
@@ -26,7 +27,7 @@ use hyper::upgrade::OnUpgrade;
 use sha2::{Digest, Sha256};
 use sideband_protocol::{
     SessionId,
-    relay::{self, RelayQuirk, SessionConflict, Watched},
+    relay::{self, RelayQuirk, Watched},
     token::{Grant, GrantRole, Refusal, SKEW},
 };
 use sideband_sim_kit::{
@@ -51,6 +52,7 @@ pub(crate) enum Refused {
     Token(Refusal),
     NoKeys,
     SessionUsed,
+    NotKept,
     DaemonConnected,
     TooManySessions,
 }
@@ -60,7 +62,7 @@ impl Refused {
         match self {
             Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::ShutsDown | Self::NoKeys => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ShutsDown | Self::NoKeys | Self::NotKept => StatusCode::SERVICE_UNAVAILABLE,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Token(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED),
             Self::SessionUsed | Self::DaemonConnected => StatusCode::CONFLICT,
@@ -73,7 +75,7 @@ impl Refused {
         match self {
             Self::NotAnUpgrade | Self::Version => "upgrade_required",
             Self::Malformed(_) => "bad_request",
-            Self::ShutsDown | Self::NoKeys => "unavailable",
+            Self::ShutsDown | Self::NoKeys | Self::NotKept => "unavailable",
             Self::Origin => "forbidden",
             Self::Token(refusal) => refusal.code(),
             Self::SessionUsed | Self::DaemonConnected => "session_conflict",
@@ -92,6 +94,7 @@ impl Refused {
             Self::Token(refusal) => refusal.to_string().into(),
             Self::NoKeys => "the keys that verify tokens cannot be had now".into(),
             Self::SessionUsed => "the session id was used already".into(),
+            Self::NotKept => "no session can be begun now".into(),
             Self::DaemonConnected => "the daemon is connected already".into(),
             Self::TooManySessions => "the daemon has as many sessions as it may have".into(),
         }
@@ -108,6 +111,7 @@ impl Refused {
             Self::Token(refusal) => refusal.reason(),
             Self::NoKeys => "keys",
             Self::SessionUsed => "session",
+            Self::NotKept => "store",
             Self::DaemonConnected => "daemon",
             Self::TooManySessions => "sessions",
         }
@@ -333,7 +337,7 @@ fn grant_access(
             let now = relay.unix_seconds();
             let earlier = now.saturating_add_signed(clock_shift.min(0) / 1_000);
             let life = Duration::from_secs(expires_at.saturating_add(SKEW).saturating_sub(earlier));
-            relay.claim(session, life).map_err(|SessionConflict| Refused::SessionUsed)?;
+            relay.claim(session, life)?;
             let outbox = Outbox::of(Watched::Client, Some(&sub), relay.live_limits().clone());
             let admitted = relay.admit(&daemon_id, conn, Some(session), outbox, on_upgrade, |hub, outbox| {
                 hub.open_client(conn, session, limit, token, outbox).map_err(Refused::from)

@@ -51,5 +51,5 @@ pub use hub::DaemonHub;
 pub use output::{ConnId, Counters, DropReason, Output, Report, SessionView};
 pub use pairing::SessionState;
 pub use quirks::{RelayQuirk, RelayQuirks};
-pub use registry::{Registry, SessionConflict};
+pub use registry::{Registry, SessionConflict, TOKEN_LIFE};
 pub use watch::{Admit, Due, RateMode, Taking, Watch, WatchLimits, Watched};

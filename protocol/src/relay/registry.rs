@@ -1,15 +1,16 @@
 //! Session ids that were used (REL-10).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
 use super::{RelayQuirk, RelayQuirks};
 use crate::{Instant, SessionId};
 
-/// The longest life of a client token (TOK-09) and the skew that the relay allows behind it (TOK-05).
-const TOKEN_LIFE: Duration = Duration::from_secs(300 + 30);
+/// The longest life of a client token (TOK-09) and the skew that the relay allows behind it (TOK-05): for so long at least is a
+/// session id remembered after its session's end (REL-10).
+pub const TOKEN_LIFE: Duration = Duration::from_secs(300 + 30);
 
 /// The session id is in use or was used (REL-10): 409 `session_conflict`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,10 +28,15 @@ enum Use {
 /// Which session ids were used, over all daemons. A live one is remembered as long as it lives, and each one until its
 /// token has run out, but at least for as long as any client token lives, counted from the session's end. So memory is
 /// bounded by the sessions that opened in that time.
+///
+/// A relay that keeps the ids beyond its process writes each down when it is [claimed](Self::claim), and crosses out those that
+/// [are forgotten](Self::take_forgotten); the next process [restores](Self::restore) what stands there.
 #[derive(Debug, Default)]
 pub struct Registry {
     used: BTreeMap<SessionId, Use>,
     forget: BTreeSet<(Instant, SessionId)>,
+    /// Those that were forgotten and not asked for yet; none if nobody wants to know.
+    forgotten: Option<Vec<SessionId>>,
     quirks: RelayQuirks,
 }
 
@@ -38,6 +44,12 @@ impl Registry {
     /// A registry that remembers nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, which also tells what it [has forgotten](Self::take_forgotten).
+    pub fn telling_forgotten(mut self) -> Self {
+        self.forgotten = Some(Vec::new());
+        self
     }
 
     /// The same, wrong on purpose.
@@ -80,6 +92,21 @@ impl Registry {
         self.forget_old(now);
     }
 
+    /// Takes in an id that an earlier process let in: its session is over, and it is remembered until then. An id that is known
+    /// already stays as it is.
+    pub fn restore(&mut self, session: SessionId, until: Instant) {
+        if let Entry::Vacant(free) = self.used.entry(session) {
+            free.insert(Use::Over(until));
+            self.forget.insert((until, session));
+        }
+    }
+
+    /// The ids that were forgotten since this was asked last, if the registry [tells](Self::telling_forgotten). At most as many
+    /// as were remembered.
+    pub fn take_forgotten(&mut self) -> Vec<SessionId> {
+        self.forgotten.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// How many ids are remembered, those of live sessions included.
     pub fn len(&self) -> usize {
         self.used.len()
@@ -96,6 +123,9 @@ impl Registry {
         {
             self.forget.pop_first();
             self.used.remove(&session);
+            if let Some(forgotten) = &mut self.forgotten {
+                forgotten.push(session);
+            }
         }
     }
 }
@@ -160,6 +190,33 @@ mod tests {
         }
         registry.release(id(1), at(5_000));
         assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn rel_10_an_id_of_an_earlier_process_is_refused_until_its_time_is_over() {
+        let mut registry = Registry::new();
+        registry.restore(id(1), at(100));
+        assert_eq!(registry.claim(id(1), at(500), at(100)), Err(SessionConflict));
+        assert_eq!(registry.claim(id(1), at(500), at(101)), Ok(()));
+        registry.restore(id(1), at(50));
+        assert_eq!(registry.claim(id(1), at(900), at(400)), Err(SessionConflict), "it lives, whatever is restored");
+    }
+
+    #[test]
+    fn rel_10_what_is_forgotten_is_told_once_to_who_asked_for_it() {
+        for (mut registry, tells) in [(Registry::new(), false), (Registry::new().telling_forgotten(), true)] {
+            registry.restore(id(1), at(100));
+            registry.claim(id(2), at(100), at(0)).unwrap();
+            registry.claim(id(3), at(100), at(0)).unwrap();
+            registry.claim(id(4), at(100), at(0)).unwrap();
+            registry.release(id(2), at(0));
+            registry.unclaim(id(4));
+            assert_eq!(registry.take_forgotten(), []);
+            registry.claim(id(5), at(900), at(400)).unwrap();
+            let expected = if tells { vec![id(1), id(2)] } else { vec![] };
+            assert_eq!(registry.take_forgotten(), expected, "3 lives, and 4 was given back");
+            assert_eq!(registry.take_forgotten(), []);
+        }
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod pairing;
 mod support;
 mod trace;
 mod upgrade;
+mod used;
