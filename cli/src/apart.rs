@@ -1,19 +1,23 @@
 //! Relay and control plane as processes of their own: each with its admin API, on an address of its own.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::Router;
 use sideband::env::{Env, Listener, Timeline};
-use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
+use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore, Store};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_scenarios::{
     cloud::{local_url, resets, upgrades_to, with_admin},
-    state,
+    state::{self, BeginError, Beginning},
 };
 use sideband_sim_kit::{
     admin::{ready_routes, reset_routes},
     event::EventSink,
-    fault::{self, FaultEngine},
+    fault::{self, FaultEngine, FaultPlan},
     metrics::Metrics,
     presence::Presence,
     server::{ServeOptions, serve},
@@ -53,18 +57,31 @@ pub(crate) struct Served {
     pub(crate) relay: Option<Relay>,
     /// The faults in force.
     pub(crate) faults: FaultEngine,
+    store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
 
 impl Served {
-    fn start(bound: Bound, app: Router, events: EventSink, relay: Option<Relay>, faults: FaultEngine) -> Self {
+    fn start(
+        bound: Bound,
+        app: Router,
+        events: EventSink,
+        relay: Option<Relay>,
+        faults: FaultEngine,
+        store: Arc<dyn Store>,
+    ) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let server = tokio::spawn(serve(bound.listener, app, ServeOptions::default(), async move {
             // An error would mean that the server is gone.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Self { events, relay, faults, stop, server }
+        Self { events, relay, faults, store, stop, server }
+    }
+
+    /// As [`Cloud::begin_faults`](sideband_scenarios::cloud::Cloud::begin_faults).
+    pub(crate) fn begin_faults(&self, given: Option<FaultPlan>) -> Result<Beginning, BeginError> {
+        state::begin_faults(&self.faults, self.store.clone(), given)
     }
 
     /// Says goodbye to who is connected (REL-24), and ends.
@@ -84,11 +101,13 @@ impl Drop for Served {
     }
 }
 
-/// Serves a relay for tokens of this issuer, whose keys are fetched over HTTP.
+/// Serves a relay for tokens of this issuer, whose keys are fetched over HTTP. What it keeps is in the state file, or gone with
+/// the process.
 pub(crate) fn relay(
     env: Env,
     bound: Bound,
     issuer: &str,
+    state: Option<&Path>,
     exposed: &Exposed,
     trace: &Trace,
 ) -> Result<(Served, Tracing), Failure> {
@@ -99,6 +118,13 @@ pub(crate) fn relay(
     config.trace_frames = trace.is_wanted();
     let faults = FaultEngine::new(Timeline::start());
     config.faults = Some(faults.clone());
+    let store: Arc<dyn Store> = match state {
+        Some(file) => state::open_file(&env, file).map_err(|error| state_failure(error.into()))?,
+        None => Arc::new(MemoryStore::default()),
+    };
+    if state.is_some() {
+        config.used_sessions = state::used_sessions(&env, store.clone()).map_err(Failure::cannot_run)?;
+    }
     let relay = Relay::new(env, config, events.clone());
     let seen = relay.clone();
     let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
@@ -106,7 +132,7 @@ pub(crate) fn relay(
     let admin = admin.merge(reset_routes(resets(&events, None, Some(&relay), Some(&faults))));
     let app = with_admin(relay.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     let app = upgrades_to(&relay, app);
-    Ok((Served::start(bound, app, events, Some(relay), faults), tracing))
+    Ok((Served::start(bound, app, events, Some(relay), faults, store), tracing))
 }
 
 /// How a control plane is set up.
@@ -132,12 +158,12 @@ pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) ->
     let mut config = ApiConfig::new(setup.issuer);
     config.relay_url = Advertised::Fixed(setup.relay_url);
     config.origins = exposed.origins.clone();
-    let api = Api::new(env, config, store, setup.presence, events.clone()).map_err(Failure::cannot_run)?;
+    let api = Api::new(env, config, store.clone(), setup.presence, events.clone()).map_err(Failure::cannot_run)?;
     let faults = FaultEngine::new(Timeline::start());
     let api = api.with_faults(faults.clone());
     let metrics = Metrics::new(&events, None);
     let admin = ready_routes(&["api"]).merge(api.admin_routes()).merge(fault::admin::routes(faults.clone()));
     let admin = admin.merge(reset_routes(resets(&events, Some(&api), None, Some(&faults))));
     let app = with_admin(api.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
-    Ok((Served::start(bound, app, events, None, faults), bootstrap))
+    Ok((Served::start(bound, app, events, None, faults, store), bootstrap))
 }

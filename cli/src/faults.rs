@@ -8,6 +8,7 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
+use sideband_scenarios::state::{BeginError, Beginning};
 use sideband_sim_kit::fault::{FaultEngine, FaultPlan, Format, MAX_PLAN, Place, PlanError, Position};
 
 use crate::{failure::Failure, output::Output};
@@ -20,7 +21,7 @@ pub(crate) const AT_RELAY: &[Place] = &[Place::RelayUpgrade, Place::RelayFrame, 
 /// The flag of every server.
 #[derive(Debug, Args)]
 pub(crate) struct Faults {
-    /// Begin with the fault plan in this TOML or JSON file [default: no faults]
+    /// Begin with the fault plan in this TOML or JSON file [default: no faults, or with --state those that it keeps]
     #[arg(long, env = "SIDEBAND_SIM_FAULTS", value_name = "FILE")]
     faults: Option<PathBuf>,
 }
@@ -39,17 +40,37 @@ struct Idle<'a> {
 }
 
 impl Faults {
-    /// The plan; an empty one if there is no file.
-    pub(crate) fn read(&self) -> Result<FaultPlan, Failure> {
-        let Some(path) = &self.faults else { return Ok(FaultPlan::default()) };
+    /// The plan, if there is a file.
+    pub(crate) fn read(&self) -> Result<Option<FaultPlan>, Failure> {
+        let Some(path) = &self.faults else { return Ok(None) };
         let text = read(path)?;
-        FaultPlan::parse(&text, format(path, &text)).map_err(|error| wrong(path, error))
+        FaultPlan::parse(&text, format(path, &text)).map(Some).map_err(|error| wrong(path, error))
     }
 }
 
-/// Puts the plan in force. The proof that the server answers comes first: it is nobody's request.
-pub(crate) fn begin(faults: &FaultEngine, plan: FaultPlan) -> Result<(), Failure> {
-    faults.begin(plan).map_err(Failure::misuse)
+/// Tells what [`begin_faults`](sideband_scenarios::state::begin_faults) put in force. The proof that the server answers comes
+/// before it: it is nobody's request.
+pub(crate) fn begun(
+    beginning: Result<Beginning, BeginError>,
+    state: Option<&Path>,
+    out: &Output,
+) -> Result<(), Failure> {
+    let beginning = beginning.map_err(|error| match error {
+        BeginError::Given(_) => Failure::misuse(error),
+        BeginError::Kept(_) => Failure::misuse(error).hint("give --faults with another plan, which takes its place"),
+        BeginError::Store(_) | BeginError::Keep(_) => Failure::cannot_run(error),
+    })?;
+    let Some(file) = state.map(Path::display) else { return Ok(()) };
+    match beginning {
+        Beginning::Given { replaced: 0 } | Beginning::Kept(0) => {}
+        Beginning::Given { replaced } => {
+            out.note(format!("note: the faults that are given take the place of those that {file} kept ({replaced})"));
+        }
+        Beginning::Kept(count) => {
+            out.note(format!("note: the faults that {file} keeps are in force ({count}); --faults begins with others"));
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

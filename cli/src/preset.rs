@@ -24,11 +24,15 @@ fn parser() -> ValueParser {
 }
 
 impl Presets {
-    /// A plan with their rules behind its own. Draws follow from the seed of the first that has rules.
-    pub(crate) fn onto(&self, plan: FaultPlan) -> Result<FaultPlan, PlanError> {
+    /// A plan with their rules behind its own, if there is one or there are any. Draws follow from the seed of the first that has
+    /// rules.
+    pub(crate) fn onto(&self, plan: Option<FaultPlan>) -> Result<Option<FaultPlan>, PlanError> {
         self.presets.iter().try_fold(plan, |plan, preset| {
             let more = preset.plan()?;
-            if plan.faults.is_empty() { Ok(more) } else { plan.followed_by(more) }
+            match plan {
+                Some(plan) if !plan.faults.is_empty() => plan.followed_by(more).map(Some),
+                Some(_) | None => Ok(Some(more)),
+            }
         })
     }
 }

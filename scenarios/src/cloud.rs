@@ -9,13 +9,13 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap};
+use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, Store};
 use sideband_env::{BoxFuture, Env, Listener, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
     admin::{ADMIN_PATH, AdminRoutes, ResetError, Resets, described, grades_routes, ready_routes, reset_routes},
     event::EventSink,
-    fault::{self, FaultEngine, FaultPlan, PlanError},
+    fault::{self, FaultEngine, FaultPlan, SetError},
     guard::{AdminToken, OriginPolicy, guard_admin},
     limits::RelayLimits,
     metrics::Metrics,
@@ -26,15 +26,15 @@ use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
 use url::Url;
 
-use crate::state::{self, StateError};
+use crate::state::{self, BeginError, Beginning, StateError};
 
 /// How a cloud is set up. The default listens to loopback pages only and draws new credentials.
 #[derive(Debug, Clone)]
 pub struct CloudOptions {
     /// Credentials follow from this seed instead of being new; never where others than this machine can connect.
     pub seed: Option<u64>,
-    /// The file in which accounts, keys and codes outlive the process; in memory by default. Its credentials derive from its own
-    /// root secret, whatever the seed.
+    /// The file in which accounts, keys, codes, used session ids and the fault plan outlive the process; in memory by default. Its
+    /// credentials derive from its own root secret, whatever the seed.
     pub state: Option<PathBuf>,
     /// The web pages that may use it (API-06).
     pub origins: OriginPolicy,
@@ -48,7 +48,7 @@ pub struct CloudOptions {
     pub date_header: bool,
     /// Whether each frame is an event.
     pub trace_frames: bool,
-    /// The faults to begin with.
+    /// The faults to begin with, until [`Cloud::begin_faults`] is called. They are not kept.
     pub faults: FaultPlan,
     /// How long a session waits for its daemon (REL-01).
     pub grace: std::time::Duration,
@@ -87,7 +87,7 @@ pub enum CloudError {
     State(#[from] StateError),
     /// The faults do not hold together.
     #[error("the fault plan does not hold together: {0}")]
-    Faults(#[from] PlanError),
+    Faults(#[from] SetError),
 }
 
 /// A running cloud. Dropping it stops it at once; [`Cloud::shutdown`] says goodbye.
@@ -97,6 +97,7 @@ pub struct Cloud {
     issuer: String,
     relay: Relay,
     api: Api,
+    store: Arc<dyn Store>,
     bootstrap: Bootstrap,
     faults: FaultEngine,
     events: EventSink,
@@ -156,7 +157,7 @@ impl Cloud {
         // The relay asks the API for keys, the API asks the relay who is online: the API is made first, with a
         // presence that is filled in once the relay is there.
         let presence = Arc::new(LatePresence::default());
-        let api = Api::new(env.clone(), api_config, store, presence.clone(), events.for_host("api"));
+        let api = Api::new(env.clone(), api_config, store.clone(), presence.clone(), events.for_host("api"));
         let api = api.map_err(StateError::from)?.with_faults(faults.clone());
         let keys = api.clone();
         let ask = move || -> BoxFuture<'static, _> {
@@ -168,6 +169,9 @@ impl Cloud {
         relay_config.trace_frames = options.trace_frames;
         relay_config.faults = Some(faults.clone());
         relay_config.limits.grace = options.grace;
+        if options.state.is_some() {
+            relay_config.used_sessions = state::used_sessions(&env, store.clone()).map_err(StateError::from)?;
+        }
         let relay = Relay::new(env, relay_config, events.for_host("relay"));
         presence.fill(relay.clone());
 
@@ -185,7 +189,7 @@ impl Cloud {
             // An error would mean that the cloud is gone.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Self { addr, base, issuer, relay, api, bootstrap, faults, events, presence, stop, server })
+        Ok(Self { addr, base, issuer, relay, api, store, bootstrap, faults, events, presence, stop, server })
     }
 
     /// The address that is bound.
@@ -231,6 +235,15 @@ impl Cloud {
     /// The faults in force.
     pub fn faults(&self) -> &FaultEngine {
         &self.faults
+    }
+
+    /// Puts the faults of the start in force: a plan that is given wins, and takes the place of the one that the state file keeps;
+    /// without one, that holds. From now on every change is kept there before it is answered, and a reset comes back to this plan.
+    ///
+    /// # Errors
+    /// Every [`BeginError`].
+    pub fn begin_faults(&self, given: Option<FaultPlan>) -> Result<Beginning, BeginError> {
+        state::begin_faults(&self.faults, self.store.clone(), given)
     }
 
     /// What happens.

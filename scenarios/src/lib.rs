@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`net`] | the network, HTTP and clock seams inside turmoil |
 //! | [`cloud`] | relay, control plane and admin API on one address, over any world |
-//! | [`state`] | what a control plane starts with: in memory, or from a file |
+//! | [`state`] | what a cloud or a part of it starts with: in memory, or from a file |
 //! | [`trace`] | what happened, as NDJSON, as an order, as a hash |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!

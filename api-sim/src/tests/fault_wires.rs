@@ -137,7 +137,7 @@ async fn a_client_that_goes_away_during_a_hang_leaves_nothing_behind() {
     })
     .await;
     // Others are served, and nothing waits for those that went.
-    wired.engine.clear();
+    wired.engine.clear().unwrap();
     let mut stream = wired.asking().await;
     stream.shutdown().await.unwrap();
     assert!(all_of(&mut stream).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -162,7 +162,7 @@ async fn key_03_a_slow_and_a_hanging_key_set() {
     let (api, engine) = world("on = \"keys\"\ndo = \"hang\"");
     let mut asked = Box::pin(api.fetch_key_set());
     assert!(time::timeout(Duration::from_secs(3_600), &mut asked).await.is_err(), "it hangs");
-    engine.clear();
+    engine.clear().unwrap();
     assert_eq!(within(asked).await, Ok(api.key_set()), "and goes on");
     // One that is over by itself.
     let (api, _) = world("on = \"keys\"\nfor = \"30s\"\ndo = \"hang\"");

@@ -173,7 +173,7 @@ async fn rel_24_a_hang_ends_with_its_rule_or_at_shutdown() {
         let asked = tokio::spawn(async move { env.http.send(request).await });
         assert!(matches!(within(events.recv()).await.unwrap().kind, EventKind::Fault { number: 1, .. }));
         if clear {
-            faulty.engine.clear();
+            faulty.engine.clear().unwrap();
             assert_eq!(within(asked).await.unwrap().unwrap().status, 200, "it goes on");
         } else {
             served.stop.send(()).unwrap();

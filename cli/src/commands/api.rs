@@ -57,7 +57,7 @@ pub(crate) struct ApiArgs {
     /// Make the same credentials each time [default: new ones]
     #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N", value_parser = values::seed)]
     seed: Option<u64>,
-    /// Keep accounts, keys and codes in this file, and with them the credentials [default: in memory]
+    /// Keep accounts, keys, codes and faults in this file, and with them the credentials [default: in memory]
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
@@ -101,7 +101,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, state, presence, events };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
-    faults::begin(&served.faults, plan)?;
+    faults::begun(served.begin_faults(plan), args.state.as_deref(), out)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",

@@ -1,6 +1,6 @@
 //! `relay`: the relay alone.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use owo_colors::OwoColorize;
@@ -40,6 +40,9 @@ pub(crate) struct RelayArgs {
     /// Where to listen; port 0 takes any free one
     #[arg(long, env = "SIDEBAND_SIM_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7601", value_parser = values::address)]
     addr: SocketAddr,
+    /// Keep used session ids and faults in this file, which is not the control plane's [default: in memory]
+    #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
+    state: Option<PathBuf>,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -64,9 +67,10 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let plan = args.faults.read()?;
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
-    let (served, tracing) = apart::relay(env.clone(), bound, &args.issuer, &exposed, &args.trace)?;
+    let (served, tracing) =
+        apart::relay(env.clone(), bound, &args.issuer, args.state.as_deref(), &exposed, &args.trace)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref(), &security).await?;
-    faults::begin(&served.faults, plan)?;
+    faults::begun(served.begin_faults(plan), args.state.as_deref(), out)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",

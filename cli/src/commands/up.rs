@@ -40,7 +40,7 @@ Examples:
   sideband-sim up                                  on 127.0.0.1:7600, new credentials
   sideband-sim up --seed 7 --daemon                the same credentials each time, and an echo daemon
   sideband-sim up --preset storm-429               the control plane is overrun at first; see `--help` for all presets
-  sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes
+  sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes, faults
   sideband-sim up --faults plan.toml               with faults on demand
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
   sideband-sim up --addr 0.0.0.0:7600 --allow-remote
@@ -63,7 +63,7 @@ pub(crate) struct UpArgs {
     /// Make the same credentials each time [default: new ones]
     #[arg(long, env = "SIDEBAND_SIM_SEED", value_name = "N", value_parser = values::seed)]
     seed: Option<u64>,
-    /// Keep accounts, keys and codes in this file, and with them the credentials [default: in memory]
+    /// Keep accounts, keys, codes, used session ids and faults in this file, and with them the credentials [default: in memory]
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
     /// Also run an echo daemon, and print a Quick Connect code for it
@@ -122,7 +122,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     // The proof was nobody's request: what is told, counted and judged begins here.
     cloud.events().reset();
     let tracing = args.trace.start(cloud.events())?;
-    faults::begin(cloud.faults(), plan)?;
+    faults::begun(cloud.begin_faults(plan), args.state.as_deref(), out)?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();
     say_ready(&args, &exposed, &security, &cloud, out).await;

@@ -16,7 +16,10 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AdminClient, AdminError, AdminRoutes, ErrorAnswer, error_response};
-use crate::{event::EventSink, fault::FaultEngine};
+use crate::{
+    event::EventSink,
+    fault::{FaultEngine, FaultPlan},
+};
 
 /// Answer of `reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -95,14 +98,23 @@ impl Resets {
     /// Does it.
     ///
     /// # Errors
-    /// A part cannot be reset; those before it are.
+    /// A part cannot be reset; those before it are, and the faults are in force again as they were.
     pub async fn run(&self) -> Result<(), ResetError> {
         // First, so that no rule acts on the rest, and whoever was held goes on.
+        let before: Vec<FaultPlan> = self.faults.iter().map(FaultEngine::plan).collect();
         for engine in &self.faults {
-            engine.clear();
+            engine.suspend();
         }
         for part in &self.parts {
-            part().await?;
+            if let Err(error) = part().await {
+                // What is in force is what is kept, reset or not.
+                for (engine, plan) in self.faults.iter().zip(before) {
+                    if let Err(error) = engine.set(plan) {
+                        tracing::error!(%error, "the faults were in force and are not taken again");
+                    }
+                }
+                return Err(error);
+            }
         }
         let all = self.clone();
         let finish: Finish = Box::new(move || all.finish());

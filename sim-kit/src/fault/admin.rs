@@ -9,7 +9,8 @@
 //! | `DELETE faults` | | [`FaultsRemoved`] |
 //!
 //! Plans and rules are TOML (`application/toml`) or JSON (`application/json`). One that is wrong is answered with 400 and
-//! `bad_plan`, and the message names the line.
+//! `bad_plan`, and the message names the line. Where plans outlive the process, a change is kept before it is answered; one that
+//! cannot be is answered with 500, and nothing has changed.
 
 use axum::{
     Json, Router,
@@ -23,7 +24,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    AddError, FaultEngine, FaultPlan, FaultRule, Format, MAX_PLAN, PlanError, RuleReport,
+    AddError, FaultEngine, FaultPlan, FaultRule, Format, KeepError, MAX_PLAN, PlanError, RuleReport, SetError,
     wire::{PlanText, RuleText},
 };
 use crate::admin::{AdminRoutes, ErrorAnswer, error_response};
@@ -109,6 +110,7 @@ async fn list(State(engine): State<FaultEngine>) -> Json<FaultList> {
         (status = 200, description = "The new rules", body = FaultList),
         (status = 400, description = "It is no plan: `bad_plan`, and the message names the line", body = ErrorAnswer),
         (status = 415, description = "Neither TOML nor JSON", body = ErrorAnswer),
+        (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
 async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
@@ -118,7 +120,8 @@ async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
     };
     match engine.set(plan) {
         Ok(()) => Json(FaultList::of(&engine)).into_response(),
-        Err(error) => bad_plan(&error),
+        Err(SetError::Plan(error)) => bad_plan(&error),
+        Err(SetError::Keep(error)) => not_kept(&error),
     }
 }
 
@@ -136,6 +139,7 @@ async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
         (status = 400, description = "It is no rule: `bad_plan`, and the message names the line", body = ErrorAnswer),
         (status = 409, description = "Its name is taken, or there are too many", body = ErrorAnswer),
         (status = 415, description = "Neither TOML nor JSON", body = ErrorAnswer),
+        (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
 async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
@@ -149,6 +153,7 @@ async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
             Json(FaultReport { rule, seen: 0, fired: 0, overruled: 0 }).into_response()
         }
         Err(AddError::Rule(error)) => bad_plan(&error),
+        Err(AddError::Keep(error)) => not_kept(&error),
         Err(error @ (AddError::Taken(_) | AddError::Full)) => {
             error_response(StatusCode::CONFLICT, "conflict", error.to_string())
         }
@@ -164,19 +169,37 @@ async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
     responses(
         (status = 200, description = "It is gone", body = FaultsRemoved),
         (status = 404, description = "There is no such rule", body = ErrorAnswer),
+        (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
 async fn remove(State(engine): State<FaultEngine>, Path(id): Path<String>) -> Response {
-    if engine.remove(&id) {
-        return Json(FaultsRemoved { removed: 1 }).into_response();
+    match engine.remove(&id) {
+        Ok(true) => Json(FaultsRemoved { removed: 1 }).into_response(),
+        Ok(false) => error_response(StatusCode::NOT_FOUND, "not_found", "there is no such rule"),
+        Err(error) => not_kept(&error),
     }
-    error_response(StatusCode::NOT_FOUND, "not_found", "there is no such rule")
 }
 
 /// Take all rules away.
-#[utoipa::path(delete, path = "/faults", operation_id = "clearFaults", responses((status = 200, description = "They are gone", body = FaultsRemoved)))]
-async fn clear(State(engine): State<FaultEngine>) -> Json<FaultsRemoved> {
-    Json(FaultsRemoved { removed: engine.clear() })
+#[utoipa::path(
+    delete,
+    path = "/faults",
+    operation_id = "clearFaults",
+    responses(
+        (status = 200, description = "They are gone", body = FaultsRemoved),
+        (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
+    )
+)]
+async fn clear(State(engine): State<FaultEngine>) -> Response {
+    match engine.clear() {
+        Ok(removed) => Json(FaultsRemoved { removed }).into_response(),
+        Err(error) => not_kept(&error),
+    }
+}
+
+fn not_kept(error: &KeepError) -> Response {
+    tracing::error!(%error, "the faults stay as they are");
+    error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the change cannot be kept; the log says why")
 }
 
 fn bad_plan(error: &PlanError) -> Response {

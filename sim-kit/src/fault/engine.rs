@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::{
     action::{ApiAction, ConnectionAction, FrameAction, KeysAction, NetAction, Place, UpgradeAction},
-    document::PlanError,
     fired::Fired,
+    keep::{KeepError, KeepPlan, SetError},
     plan::{FaultPlan, FaultRule},
     point::{ApiPoint, ConnectionPoint, Facts, FramePoint, KeysPoint, NetPoint, UpgradePoint},
     rules::{AddError, Faults, Holds, RuleReport},
@@ -37,7 +37,11 @@ struct Shared {
     changed: watch::Sender<()>,
     /// The plan of the start.
     beginning: Mutex<FaultPlan>,
+    keeper: OnceLock<Arc<dyn KeepPlan>>,
 }
+
+/// How a plan is kept.
+type Keep = fn(&(dyn KeepPlan + 'static), &FaultPlan) -> Result<(), KeepError>;
 
 impl std::fmt::Debug for FaultEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -72,6 +76,7 @@ impl FaultEngine {
                 faults: Mutex::default(),
                 changed,
                 beginning: Mutex::default(),
+                keeper: OnceLock::new(),
             }),
         }
     }
@@ -89,24 +94,53 @@ impl FaultEngine {
         self.shared.timeline.now()
     }
 
+    /// From now on, keeps every change here before it is in force. What is in force now is not kept before it changes. A second
+    /// keeper is none.
+    pub fn keep_in(&self, keeper: Arc<dyn KeepPlan>) {
+        // An error would mean that there is one.
+        let _ = self.shared.keeper.set(keeper);
+    }
+
     /// Changes the rules, and tells everybody who waits.
     fn change<T>(&self, change: impl FnOnce(&mut Faults, Instant) -> T) -> T {
         let now = self.now();
         let mut faults = self.faults();
         let outcome = change(&mut faults, now);
+        self.changed(faults);
+        outcome
+    }
+
+    /// The same, for a change that is to be kept. Nothing changes if that fails.
+    fn change_kept<T, E: From<KeepError>>(
+        &self,
+        keep: Keep,
+        change: impl FnOnce(&mut Faults, Instant) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let now = self.now();
+        let mut faults = self.faults();
+        let mut new = faults.clone();
+        let outcome = change(&mut new, now)?;
+        if let Some(keeper) = self.shared.keeper.get() {
+            keep(keeper.as_ref(), &new.plan())?;
+        }
+        *faults = new;
+        self.changed(faults);
+        Ok(outcome)
+    }
+
+    fn changed(&self, faults: MutexGuard<'_, Faults>) {
         let places = Place::ALL.into_iter().filter(|place| faults.any_at(*place)).map(bit);
         self.shared.places.store(places.fold(0, |all, one| all | one), Ordering::Release);
         drop(faults);
         self.shared.changed.send_replace(());
-        outcome
     }
 
     /// Puts the plan of the start in force: [`again`](Self::again) comes back to it. Times count from now.
     ///
     /// # Errors
-    /// A rule does not hold together, or two have one name. Nothing changes then.
-    pub fn begin(&self, plan: FaultPlan) -> Result<(), PlanError> {
-        self.set(plan)?;
+    /// A rule does not hold together, two have one name, or the plan cannot be kept. Nothing changes then.
+    pub fn begin(&self, plan: FaultPlan) -> Result<(), SetError> {
+        self.change_kept(<dyn KeepPlan>::begin, |faults, now| faults.set(plan, now).map_err(SetError::from))?;
         let begun = self.plan();
         *self.shared.beginning.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         Ok(())
@@ -115,8 +149,8 @@ impl FaultEngine {
     /// Puts the plan of the start in force again, as if it had just been taken in; none if there was none.
     ///
     /// # Errors
-    /// None, if the plan was taken in before.
-    pub fn again(&self) -> Result<(), PlanError> {
+    /// It cannot be kept. Nothing changes then.
+    pub fn again(&self) -> Result<(), SetError> {
         let plan = self.shared.beginning.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.set(plan)
     }
@@ -124,27 +158,39 @@ impl FaultEngine {
     /// Puts a plan in place of what there is; times count from now.
     ///
     /// # Errors
-    /// A rule does not hold together, or two have one name. Nothing changes then.
-    pub fn set(&self, plan: FaultPlan) -> Result<(), PlanError> {
-        self.change(|faults, now| faults.set(plan, now))
+    /// A rule does not hold together, two have one name, or the plan cannot be kept. Nothing changes then.
+    pub fn set(&self, plan: FaultPlan) -> Result<(), SetError> {
+        self.change_kept(<dyn KeepPlan>::keep, |faults, now| faults.set(plan, now).map_err(SetError::from))
     }
 
     /// Adds a rule behind the others; its times count from now. Returns its name.
     ///
     /// # Errors
-    /// It does not hold together, its name is taken, or there are too many.
+    /// It does not hold together, its name is taken, there are too many, or it cannot be kept. Nothing changes then.
     pub fn add(&self, rule: FaultRule) -> Result<RuleId, AddError> {
-        self.change(|faults, now| faults.add(rule, now))
+        self.change_kept(<dyn KeepPlan>::keep, |faults, now| faults.add(rule, now))
     }
 
     /// Takes a rule away; whether it was there. The others keep their names and counts.
-    pub fn remove(&self, id: &str) -> bool {
-        self.change(|faults, _| faults.remove(id))
+    ///
+    /// # Errors
+    /// That cannot be kept. Nothing changes then.
+    pub fn remove(&self, id: &str) -> Result<bool, KeepError> {
+        self.change_kept(<dyn KeepPlan>::keep, |faults, _| Ok(faults.remove(id)))
     }
 
     /// Takes all rules away; how many there were.
-    pub fn clear(&self) -> usize {
-        self.change(|faults, _| faults.clear())
+    ///
+    /// # Errors
+    /// That cannot be kept. Nothing changes then.
+    pub fn clear(&self) -> Result<usize, KeepError> {
+        self.change_kept(<dyn KeepPlan>::keep, |faults, _| Ok(faults.clear()))
+    }
+
+    /// Takes all rules away for the time of a reset, which puts the plan of the start [in force again](Self::again): this is not
+    /// kept.
+    pub fn suspend(&self) {
+        self.change(|faults, _| faults.clear());
     }
 
     /// The plan that would put these rules there again, with all names.

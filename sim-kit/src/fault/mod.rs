@@ -28,6 +28,7 @@
 //! | `action`, `point`, `text` | what is done, to which events, and values as text |
 //! | [`rules`], `draw` | counting and deciding: pure |
 //! | `engine`, `fired` | shared by the hooks of a process, and how faults show |
+//! | `keep` | where the plan outlives the process |
 //! | [`admin`], [`client`] | the plan below `/__sim` |
 //! | [`preset`] | plans with names |
 
@@ -40,6 +41,7 @@ mod document;
 mod draw;
 mod engine;
 mod fired;
+mod keep;
 mod plan;
 mod point;
 pub mod preset;
@@ -56,6 +58,7 @@ pub use action::{
 pub use document::{Format, MAX_PLAN, PlanError, Position};
 pub use engine::{ConnectionWatch, FaultEngine};
 pub use fired::{FAULT_HEADER, Fired, header_value};
+pub use keep::{KeepError, KeepPlan, SetError};
 pub use plan::{FaultPlan, FaultRule, MAX_RULES, Trigger};
 pub use point::{ApiPoint, Filter, FramePoint, KeyUse, KeysPoint, NetPoint, UpgradePoint};
 pub use rules::{AddError, Faults, RuleReport};

@@ -21,6 +21,7 @@ use super::{
     document::PlanError,
     draw::{Purpose, draw, happens},
     fired::Fired,
+    keep::KeepError,
     plan::{FaultPlan, FaultRule, MAX_RULES},
     point::{ConnectionPoint, Facts},
     text::RuleId,
@@ -38,6 +39,9 @@ pub enum AddError {
     /// There are as many as can be.
     #[error("a plan has at most {MAX_RULES} rules")]
     Full,
+    /// It cannot be kept.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
 }
 
 /// A rule with what it did.
@@ -56,7 +60,7 @@ pub struct RuleReport {
 }
 
 /// A rule that is in force.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Armed {
     /// No other rule ever has it, of any plan.
     serial: u64,
@@ -78,7 +82,7 @@ pub enum Holds {
 }
 
 /// The rules that are in force.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Faults {
     seed: u64,
     rules: Vec<Armed>,

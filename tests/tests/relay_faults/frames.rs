@@ -220,7 +220,7 @@ async fn rules_that_are_taken_away_leave_nothing_behind() {
     let client = faulty.bench.client(1).await;
     client.send(numbered(0));
     assert_eq!(daemon.within(Duration::from_secs(1)).await, None);
-    faulty.faults.clear();
+    faulty.faults.clear().unwrap();
     client.send(numbered(1));
     assert_eq!([number(daemon.got().await), number(daemon.got().await)], [0, 1]);
     assert_eq!(faulty.bench.seconds(), 10);

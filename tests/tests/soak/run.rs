@@ -306,7 +306,7 @@ impl Crowd {
         for rule in cloud.faults().list() {
             report.faults.insert(rule.id.to_string(), rule.fired);
         }
-        cloud.faults().clear();
+        cloud.faults().clear().unwrap();
         stop.send_replace(true);
         for caller in callers {
             if !matches!(tokio::time::timeout(PATIENCE, caller).await, Ok(Ok(()))) {

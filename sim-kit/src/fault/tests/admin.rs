@@ -172,3 +172,37 @@ async fn other_media_types_other_bytes_and_large_bodies_are_refused() {
     assert_eq!(bench.ask("PUT", "/faults", "application/toml", fitting + "x").await.0, 413);
     assert_eq!(bench.names(), ["storm"]);
 }
+
+/// Keeps nothing.
+struct Full;
+
+impl KeepPlan for Full {
+    fn keep(&self, _: &FaultPlan) -> Result<(), KeepError> {
+        Err(KeepError("disk full".to_owned()))
+    }
+
+    fn begin(&self, plan: &FaultPlan) -> Result<(), KeepError> {
+        self.keep(plan)
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_kept_is_500_and_none() {
+    let bench = bench();
+    let rule = json!({ "id": "a", "on": "api.request", "do": "cut" });
+    bench.engine.add(serde_json::from_value(rule.clone()).unwrap()).unwrap();
+    let before = bench.engine.plan();
+    bench.engine.keep_in(Arc::new(Full));
+    let other = json!({ "id": "b", "on": "api.request", "do": "cut" });
+    for (method, path, body) in [
+        ("PUT", "/faults", json!({ "fault": [other] }).to_string()),
+        ("POST", "/faults", other.to_string()),
+        ("DELETE", "/faults/a", String::new()),
+        ("DELETE", "/faults", String::new()),
+    ] {
+        let (status, answer) = bench.ask(method, path, "application/json", body).await;
+        assert_eq!((status, &answer["error"]["code"]), (500, &json!("internal_error")), "{method} {path}");
+        assert!(!answer.to_string().contains("disk full"), "{answer}");
+    }
+    assert_eq!(bench.engine.plan(), before);
+}

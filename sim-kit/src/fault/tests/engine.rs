@@ -48,7 +48,7 @@ async fn whoever_waits_for_the_end_of_a_rule_is_told() {
     assert_eq!(begun.elapsed(), Duration::from_secs(20), "its window is over");
     engine.set(engine.plan()).unwrap();
     let fired = engine.api_request(&POINT);
-    engine.remove("hang");
+    engine.remove("hang").unwrap();
     engine.over(&fired[0]).await;
     assert_eq!(begun.elapsed(), Duration::from_secs(20), "it is gone");
 }
