@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use serde_json::Value;
 use sideband_env::{Env, HttpRequest, real::Roots};
 use tokio::{
@@ -175,6 +178,20 @@ impl Sim {
     pub(crate) async fn stop(self) -> Ended {
         self.signal("TERM").await;
         self.end().await
+    }
+
+    /// The answer to a request with a body in JSON.
+    pub(crate) async fn post(&self, url: &str, credential: &str, body: &Value) -> (u16, Value) {
+        let mut headers = HeaderMap::new();
+        if !credential.is_empty() {
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {credential}")).unwrap());
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (method, url, body) = (Method::POST, url.parse().unwrap(), body.to_string().into());
+        let env = Env::real(&Roots::System).unwrap();
+        let request = HttpRequest { method, url, headers, body, max_answer: 1 << 20 };
+        let answer = timeout(PATIENCE, env.http.send(request)).await.expect("no answer").unwrap();
+        (answer.status.as_u16(), serde_json::from_slice(&answer.body).unwrap_or_default())
     }
 
     /// `call` as the cloud's user.
