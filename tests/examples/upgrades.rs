@@ -1,5 +1,6 @@
 //! What it costs a client to be let in by the relay, with a state file and without: `cargo run --release -p sideband-tests --example
 //! upgrades`. Prints microseconds from the connect to the 101, one after the other and many at once.
+#![expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 
 use std::time::Duration;
 
