@@ -110,7 +110,9 @@ async fn tokens_and_codes_that_come_again_are_marked() {
     let code = made["result"]["data"]["code"].as_str().unwrap().to_owned();
     let (status, redeemed) = world.redeem(&code).await;
     assert_eq!(status, 200);
-    let _client = world.connect(redeemed["result"]["data"]["token"].as_str().unwrap()).await.unwrap();
+    let client = world.connect(redeemed["result"]["data"]["token"].as_str().unwrap()).await.unwrap();
+    drop(client);
+    world.event(|event| matches!(event.kind, EventKind::Closed { .. })).await;
     assert_eq!(world.redeem(&code).await.0, 404);
     assert_eq!(graded(&mut world).await, "CLI-02");
     assert_eq!(rules(&world), ["DMN-03", "CLI-01", "CLI-02"]);

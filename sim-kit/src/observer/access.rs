@@ -8,13 +8,14 @@
 //! |---|---|
 //! | CLI-01, CLI-02 (its token again) | a session id: one answer of the API has it, and one endpoint got that answer |
 //! | DMN-03 | a presence token, likewise |
-//! | CLI-02 (redeemed again) | a code on one HTTP connection |
+//! | CLI-02 (redeemed again) | a code on one HTTP connection, once its session's line was lost |
 //! | CLI-06 | a code, an API key, or an access token for one daemon, on one HTTP connection |
 //!
 //! A credential alone is nobody: a page is reloaded, a command is run again, a daemon is started again, and two processes share a token.
 //! None of them knows what the other was told. A connection that is kept alive belongs to one process, if no browser or proxy is behind
 //! it ([`EventKind::Request`] has no number then). What came on different connections is never held against each other.
 //!
+//! Who redeems a code while its session lives, or after its client closed that, is another: only a lost line makes a client try again.
 //! A process may run several clients with one access token. Its caller is judged only as long as nothing shows that it is several: two
 //! of its sessions live at once, a session that lives while another is asked for, or two of its requests at once.
 
@@ -23,7 +24,7 @@ use std::collections::VecDeque;
 use sideband_protocol::SessionId;
 
 use super::{Mark, MarkFor, Rule, recent::Recent};
-use crate::event::{Event, EventKind, Role};
+use crate::event::{Closer, Event, EventKind, Role};
 
 /// Longest wait that binds, in milliseconds (CLI-06).
 const LONGEST_WAIT_MS: u64 = 120_000;
@@ -61,7 +62,8 @@ struct Token {
 
 #[derive(Debug, Default)]
 struct Code {
-    reached: bool,
+    /// Its session has reached the relay, and its line was lost or refused.
+    lost: bool,
     /// The HTTP connection on which it was redeemed.
     http: Option<u64>,
     redeemed: u32,
@@ -100,6 +102,13 @@ struct Endpoint {
     early: u32,
 }
 
+/// An open client connection: whose access token or which code its session comes from.
+#[derive(Debug, Default)]
+struct Open {
+    caller: Option<String>,
+    code: Option<String>,
+}
+
 /// Judges with what endpoints come to API and relay.
 #[derive(Debug)]
 pub struct AccessObserver {
@@ -108,8 +117,7 @@ pub struct AccessObserver {
     codes: Recent<String, Code>,
     callers: Recent<String, Caller>,
     endpoints: Recent<String, Endpoint>,
-    /// Open client connections, with their callers.
-    open: Recent<u64, Option<String>>,
+    open: Recent<u64, Open>,
     marks: VecDeque<MarkFor>,
 }
 
@@ -188,7 +196,7 @@ impl AccessObserver {
                 let (token, wait) = (token.as_deref(), *retry_after_ms);
                 self.upgrade(event, &Upgrade { at, connection: None, role: *role, token, wait });
             }
-            EventKind::Closed { connection, .. } => self.closed(at, *connection),
+            EventKind::Closed { connection, by, .. } => self.closed(at, *connection, *by == Some(Closer::Peer)),
             EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms } => {
                 let request = Request {
                     at,
@@ -235,8 +243,10 @@ impl AccessObserver {
             let evidence = "the session's token came again".to_owned();
             self.mark(event, rule, Role::Client, upgrade.connection, again, evidence);
         }
-        if let Some(code) = code.and_then(|code| self.codes.get_mut(&code)) {
-            code.reached = true;
+        if upgrade.connection.is_none()
+            && let Some(code) = code.as_ref().and_then(|code| self.codes.get_mut(code))
+        {
+            code.lost = true;
         }
         if let Some(endpoint) = endpoint {
             self.dialled(event, upgrade, &endpoint, caller.as_deref());
@@ -249,7 +259,7 @@ impl AccessObserver {
                 caller.several = Some(upgrade.at);
             }
         }
-        *self.open.touch(upgrade.at, &connection) = caller;
+        *self.open.touch(upgrade.at, &connection) = Open { caller, code };
     }
 
     /// DMN-03; and CLI-06 by DMN-13 for what the relay asked for.
@@ -280,8 +290,11 @@ impl AccessObserver {
         }
     }
 
-    fn closed(&mut self, at: u64, connection: u64) {
-        let caller = self.open.remove(&connection).flatten();
+    fn closed(&mut self, at: u64, connection: u64, by_peer: bool) {
+        let Some(Open { caller, code }) = self.open.remove(&connection) else { return };
+        if let Some(code) = code.filter(|_| !by_peer).and_then(|code| self.codes.get_mut(&code)) {
+            code.lost = true;
+        }
         if let Some(caller) = caller.and_then(|caller| self.callers.get_mut(&caller)) {
             if caller.live > 1 {
                 caller.several = Some(at);
@@ -362,12 +375,12 @@ impl AccessObserver {
         if request.status == 200 {
             code.http = request.http;
         }
-        if !code.reached || request.http.is_none() || code.http != request.http {
+        if !code.lost || request.http.is_none() || code.http != request.http {
             return;
         }
         code.redeemed = code.redeemed.saturating_add(1);
         let times = code.redeemed;
-        let evidence = "the code was redeemed again after its session had reached the relay".to_owned();
+        let evidence = "the code was redeemed again after its session was lost".to_owned();
         self.mark(event, Rule::Cli02, Role::Client, None, times, evidence);
     }
 }

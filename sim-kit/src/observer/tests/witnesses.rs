@@ -67,6 +67,11 @@ fn told_by_the_relay(bench: &mut Bench) -> &mut Bench {
     bench.renews("k", 9).upgrade_refused(Role::Daemon, "t9", Some(5_000))
 }
 
+/// A code's session was lost.
+fn lost(bench: &mut Bench) -> &mut Bench {
+    bench.asks(REDEEM, 200, "q", None).active().closes(CLIENT, None, None, false)
+}
+
 /// Two sessions of one caller lived at once.
 fn several(bench: &mut Bench) -> &mut Bench {
     bench.asks(ASK, 200, "u", None).active();
@@ -221,11 +226,14 @@ witnesses! {
         breaks |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).upgrade_refused(Role::Client, "c1", None); },
         holds |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).opens(9, Role::Client, Some(five()), "c9", false); };
     cli_02_a_code_is_redeemed_again: Cli02 by Client,
-        breaks |b| { b.asks(REDEEM, 200, "q", None).active().asks(REDEEM, 404, "q", None); },
+        breaks |b| { lost(b).asks(REDEEM, 404, "q", None); },
         holds |b| { b.asks(REDEEM, 200, "q", None).asks(REDEEM, 404, "q", None).active(); };
+    cli_02_who_redeems_beside_a_live_session_is_another: Cli02 by Client,
+        breaks |b| { b.asks(REDEEM, 200, "q", None).active().closes(CLIENT, Some(1000), Some(Closer::Relay), true).asks(REDEEM, 404, "q", None); },
+        holds |b| { b.asks(REDEEM, 200, "q", None).active().asks(REDEEM, 404, "q", None).closes(CLIENT, Some(1000), Some(Closer::Peer), false).asks(REDEEM, 404, "q", None); };
     cli_02_another_who_has_the_code_redeems_once: Cli02 by Client,
-        breaks |b| { b.asks(REDEEM, 200, "q", None).active().after(500).asks(REDEEM, 404, "q", None); },
-        holds |b| { b.asks(REDEEM, 200, "q", None).active().on(2).asks(REDEEM, 404, "q", None).on(None).asks(REDEEM, 404, "q", None); };
+        breaks |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { lost(b).on(2).asks(REDEEM, 404, "q", None).on(None).asks(REDEEM, 404, "q", None); };
     cli_02_a_redeemed_session_comes_again: Cli02 by Client,
         breaks |b| { b.asks(REDEEM, 200, "q", None).active().upgrade_refused(Role::Client, "c1", None); },
         holds |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None); };
