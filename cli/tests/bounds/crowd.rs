@@ -20,8 +20,8 @@ const DESCRIPTORS: u64 = 6_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the crowd may cost the server: the connections that it holds at once, and room for their requests.
 const MOST_MIB: u64 = 256;
-/// What the good one must at least have been served while the crowd came.
-const LEAST_GOOD: u32 = 3;
+/// How often the good one must at least be served while the crowd comes, and while it stays.
+const LEAST_GOOD: u32 = 2;
 /// How many of a process's connections that asked must at least have been answered: the others may have been cut before.
 const LEAST_REFUSED: usize = EACH / 6;
 /// Names the server to a process of the crowd.
@@ -188,8 +188,10 @@ async fn ten_thousand_connections_that_never_authenticate_disturb_nobody() {
         () = good_calls => {}
     }
     assert!(good >= LEAST_GOOD, "{good} good calls while the crowd came");
-    let ended = sim.call(&["ping"]).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for _ in 0..LEAST_GOOD {
+        let ended = sim.call(&["ping"]).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
     let (during, descriptors_during) = (mib(pid, "VmRSS:"), descriptors(pid));
     let most = mib(pid, "VmHWM:");
     for mut crowd in [one, two] {
