@@ -216,7 +216,8 @@ async fn cli_06_who_was_not_told_to_wait_gets_no_mark() {
         world.cloud.faults().set(FaultPlan::parse(TOLD_TO_WAIT, Format::Toml).unwrap()).unwrap();
         let ask = ask_for_a_session(&world, more);
         let statuses = if more.is_empty() {
-            [on_one_connection(&world, &[ask.clone()]).await, on_one_connection(&world, &[ask]).await].concat()
+            let ask = [ask];
+            [on_one_connection(&world, &ask).await, on_one_connection(&world, &ask).await].concat()
         } else {
             on_one_connection(&world, &[ask.clone(), ask]).await
         };
