@@ -12,6 +12,7 @@ use clap::{
 
 use crate::{
     commands::{
+        accounts::AccountsArgs,
         admin::{DropArgs, KeysArgs, ReadyArgs, ResetArgs},
         api::ApiArgs,
         call::CallArgs,
@@ -117,8 +118,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show or change the faults of a running cloud
     Fault(FaultArgs),
-    /// Show or change the limits of a running relay
+    /// Show or change the limits of running servers
     Limits(LimitsArgs),
+    /// Show, make and remove users, daemons, API keys, access tokens and grants
+    Accounts(AccountsArgs),
     /// Show or rotate the keys that sign tokens
     Keys(KeysArgs),
     /// Cut the socket of a daemon, or of a session's client, as if its line broke
@@ -323,7 +326,7 @@ mod tests {
                 let env = flag.get_env().and_then(|env| env.to_str()).unwrap_or_default();
                 assert!(env.starts_with("SIDEBAND_SIM_"), "{} --{id}: {env:?}", command.get_name());
                 if ["token", "key", "code"].iter().any(|word| id.contains(word))
-                    && !["code_ttl", "tls_key"].contains(&id)
+                    && !["code_ttl", "tls_key", "key_overlap"].contains(&id)
                 {
                     assert!(flag.is_hide_env_values_set(), "{} --{id} shows its value", command.get_name());
                 }

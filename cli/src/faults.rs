@@ -1,4 +1,4 @@
-//! `--faults FILE`: the fault plan that a server begins with.
+//! `--faults FILE` and `--preset NAME`: the fault plan that a server begins with.
 
 use std::{
     io::Read,
@@ -8,21 +8,18 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
-use sideband_sim_kit::fault::{FaultEngine, FaultPlan, Format, MAX_PLAN, Place, PlanError, Position};
+use sideband_sim_kit::fault::{FaultEngine, FaultPlan, Format, MAX_PLAN, Place, PlanError, Position, RuleId};
 
-use crate::{failure::Failure, output::Output};
+use crate::{failure::Failure, output::Output, preset::Presets};
 
-/// The places of a control plane.
-pub(crate) const AT_API: &[Place] = &[Place::ApiRequest, Place::Keys];
-/// The places of a relay.
-pub(crate) const AT_RELAY: &[Place] = &[Place::RelayUpgrade, Place::RelayFrame, Place::RelayConnection];
-
-/// The flag of every server.
+/// The flags of every server.
 #[derive(Debug, Args)]
 pub(crate) struct Faults {
     /// Begin with the fault plan in this TOML or JSON file [default: no faults]
     #[arg(long, env = "SIDEBAND_SIM_FAULTS", value_name = "FILE")]
     faults: Option<PathBuf>,
+    #[command(flatten)]
+    presets: Presets,
 }
 
 /// The rules that never fired, as JSON.
@@ -39,17 +36,34 @@ struct Idle<'a> {
 }
 
 impl Faults {
-    /// The plan; an empty one if there is no file.
+    /// The file's rules and then the presets'; an empty plan if there are none.
     pub(crate) fn read(&self) -> Result<FaultPlan, Failure> {
-        let Some(path) = &self.faults else { return Ok(FaultPlan::default()) };
-        let text = read(path)?;
-        FaultPlan::parse(&text, format(path, &text)).map_err(|error| wrong(path, error))
+        let plan = match &self.faults {
+            Some(path) => {
+                let text = read(path)?;
+                FaultPlan::parse(&text, format(path, &text)).map_err(|error| wrong(path, error))?
+            }
+            None => FaultPlan::default(),
+        };
+        self.presets.onto(plan).map_err(Failure::misuse)
     }
 }
 
-/// Puts the plan in force. The proof that the server answers comes first: it is nobody's request.
-pub(crate) fn begin(faults: &FaultEngine, plan: FaultPlan) -> Result<(), Failure> {
-    faults.begin(plan).map_err(Failure::misuse)
+/// Puts the plan in force, and warns of rules about places that this process does not have. The proof that the server answers
+/// comes first: it is nobody's request.
+pub(crate) fn begin(faults: &FaultEngine, plan: FaultPlan, places: &[Place], out: &Output) -> Result<(), Failure> {
+    faults.begin(plan).map_err(Failure::misuse)?;
+    let misplaced = faults.misplaced(places);
+    if !misplaced.is_empty() {
+        let here: Vec<&str> = places.iter().map(|place| place.name()).collect();
+        out.note(format!("warning: faults that never fire here: {} (here are {})", list(&misplaced), here.join(", ")));
+    }
+    Ok(())
+}
+
+fn list(rules: &[(RuleId, Place)]) -> String {
+    let list: Vec<String> = rules.iter().map(|(id, on)| format!("{id} ({on})")).collect();
+    list.join(", ")
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -98,8 +112,7 @@ pub(crate) async fn tell_never_fired(faults: &FaultEngine, places: &[Place], out
         out.json(&NeverFired { event: "faults_never_fired", rules }).await;
         return;
     }
-    let list: Vec<String> = idle.iter().map(|(id, on)| format!("{id} ({on})")).collect();
-    out.note(format!("faults that never fired: {}", list.join(", ")));
+    out.note(format!("faults that never fired: {}", list(&idle)));
 }
 
 #[cfg(test)]

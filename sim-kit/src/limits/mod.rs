@@ -344,7 +344,8 @@ mod tests {
     fn what_is_written_as_toml_is_read_again() {
         let text = RelayLimits::default().to_toml();
         assert!(text.contains("frames_per_second = 10000\n") && text.contains("sweep = \"1m 30s\"\n"), "{text}");
-        let other = RelayLimits { grace: Duration::from_millis(1_500), takeover: Takeover::Refuse, ..Default::default() };
+        let other =
+            RelayLimits { grace: Duration::from_millis(1_500), takeover: Takeover::Refuse, ..Default::default() };
         for limits in [RelayLimits::default(), other] {
             assert_eq!(RelayLimits::parse_toml(&limits.to_toml()), Ok(limits));
         }

@@ -97,9 +97,7 @@ impl RelayLimitsPatch {
         for (name, value) in members {
             let line = 1 + text.bytes().take(name.span().start).filter(|byte| *byte == b'\n').count();
             let value = serde_json::to_value(value).unwrap_or_default();
-            patch
-                .set(name.get_ref(), &value)
-                .map_err(|error| LimitsError::At { line, error: Box::new(error) })?;
+            patch.set(name.get_ref(), &value).map_err(|error| LimitsError::At { line, error: Box::new(error) })?;
         }
         Ok(patch)
     }

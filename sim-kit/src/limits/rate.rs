@@ -134,7 +134,9 @@ mod tests {
             assert_eq!(shown.parse(), Ok(rate));
             assert!(!rate.interval().is_zero());
         }
-        for wrong in ["", "20", "20/", "/10s", "0/10s", "20/0s", "20/25h", "1000001/1s", "-1/1s", "1.5/1s", "20/10", "20/x"] {
+        for wrong in
+            ["", "20", "20/", "/10s", "0/10s", "20/0s", "20/25h", "1000001/1s", "-1/1s", "1.5/1s", "20/10", "20/x"]
+        {
             assert_eq!(wrong.parse::<RateLimit>(), Err(RateLimitError), "{wrong}");
         }
     }
@@ -142,11 +144,9 @@ mod tests {
     #[test]
     fn a_patch_tells_absent_from_null() {
         let rate: RateLimit = "20/10s".parse().unwrap();
-        for (json, wanted) in [
-            ("{}", None),
-            (r#"{"rate":null}"#, Some(None)),
-            (r#"{"rate":"20/10s"}"#, Some(Some(rate))),
-        ] {
+        for (json, wanted) in
+            [("{}", None), (r#"{"rate":null}"#, Some(None)), (r#"{"rate":"20/10s"}"#, Some(Some(rate)))]
+        {
             let patch: ApiLimitsPatch = serde_json::from_str(json).unwrap();
             assert_eq!(patch, ApiLimitsPatch { rate: wanted });
             assert_eq!(serde_json::to_string(&patch).unwrap(), json);

@@ -16,7 +16,10 @@ use sideband::{
 use sideband_env::{Env, HttpRequest, real::Roots};
 use sideband_protocol::token::peek;
 use sideband_scenarios::cloud::{Cloud, CloudOptions};
-use sideband_sim_kit::event::{Event, EventKind};
+use sideband_sim_kit::{
+    event::{Event, EventKind},
+    limits::RelayLimits,
+};
 use tokio::sync::{broadcast, watch};
 
 pub(crate) use self::{
@@ -83,7 +86,8 @@ impl World {
     }
 
     pub(crate) async fn with_grace(grace: Duration) -> Self {
-        Self::with(CloudOptions { grace, ..CloudOptions::default() }).await
+        Self::with(CloudOptions { limits: RelayLimits { grace, ..RelayLimits::default() }, ..CloudOptions::default() })
+            .await
     }
 
     pub(crate) async fn with(options: CloudOptions) -> Self {
