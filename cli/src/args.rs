@@ -314,6 +314,34 @@ mod tests {
         walk(&command, &mut BTreeMap::new());
     }
 
+    /// Every flag of a server stands in the README's table, with the servers that have it, and its variable has its name.
+    #[test]
+    fn the_readme_lists_every_flag_of_the_servers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let table = readme.split_once("| flag | of | what |\n").unwrap().1.split("\n\n").next().unwrap();
+        let mut listed = BTreeMap::<String, Vec<&str>>::new();
+        for row in table.lines().skip(1) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let flags = cells[1].split(", ").map(|flag| flag.trim_matches('`').split(' ').next().unwrap_or_default());
+            let servers: Vec<&str> = cells[2].split(' ').map(|server| server.trim_matches('`')).collect();
+            flags.for_each(|flag| drop(listed.insert(flag.to_owned(), servers.clone())));
+        }
+        let mut command = Cli::command();
+        command.build();
+        let mut there = BTreeMap::<String, Vec<&str>>::new();
+        for server in ["up", "api", "relay"] {
+            let flags = command.find_subcommand(server).unwrap().get_arguments();
+            for flag in flags.filter(|flag| !flag.is_global_set() && flag.get_id() != "help") {
+                let long = flag.get_long().unwrap();
+                there.entry(format!("--{long}")).or_default().push(server);
+                let wanted = format!("SIDEBAND_SIM_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(&*wanted));
+            }
+        }
+        assert_eq!(listed, there);
+    }
+
     /// Every flag has an environment variable, and those of secrets are not shown in help.
     #[test]
     fn every_flag_has_an_environment_variable() {

@@ -304,7 +304,7 @@ async fn echo_daemon(cloud: &Cloud, local: &str, env: Env, out: &Output) -> Resu
     let daemon = Daemon::new(local, &relay_url(local), api_key).map_err(|error| wrong(&error))?;
     let server = echo::start(daemon.env(env)).map_err(|error| wrong(&error))?;
     server.when_online().await.map_err(|error| wrong(&error))?;
-    let code: QuickConnectCode = server.create_quick_connect(None).await.map_err(|error| wrong(&error))?;
+    let code: QuickConnectCode = quick_connect::create(&server, None).await.map_err(|error| wrong(&error))?;
     let line = DaemonLine {
         event: "daemon",
         daemon_id: server.daemon_id(),
