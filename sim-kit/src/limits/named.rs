@@ -106,9 +106,10 @@ impl RelayLimitsPatch {
 /// Limits as a TOML document, a line each.
 pub(super) fn to_toml(limits: &RelayLimits) -> String {
     let members = serde_json::to_value(limits).unwrap_or_default();
-    let line = |(name, _): &(&str, &str)| match &members[*name] {
-        Value::String(text) => format!("{} = {}\n", snake(name), toml::Value::from(text.as_str())),
-        value => format!("{} = {value}\n", snake(name)),
+    let line = |(name, _): &(&str, &str)| {
+        let value = &members[*name];
+        let value = value.as_str().map_or_else(|| value.to_string(), |text| toml::Value::from(text).to_string());
+        format!("{} = {value}\n", snake(name))
     };
     NAMES.iter().map(line).collect()
 }

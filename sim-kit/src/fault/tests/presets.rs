@@ -79,8 +79,8 @@ fn places_of(preset: &preset::Preset) -> String {
     let list: Vec<String> = places.iter().map(|place| format!("`{place}` ({})", words(place))).collect();
     let within = |all: &[Place]| places.iter().all(|place| all.contains(place));
     let apart = match (within(Place::OF_API), within(Place::OF_RELAY)) {
-        (true, _) => "The relay is not touched: apart, this preset is for `api`.",
-        (_, true) => "The control plane is not touched: apart, this preset is for `relay`.",
+        (true, _) => "All of it happens at the control plane: apart, this preset is for `api`.",
+        (_, true) => "All of it happens at the relay: apart, this preset is for `relay`.",
         _ => "Apart, `api` and `relay` each do their part.",
     };
     format!("\n\nPlaces: {}. {apart}\n\n", list.join(", "))
