@@ -1,18 +1,26 @@
-//! Keys and accounts below `/__sim`. The guard stands before it.
+//! Keys, limits and accounts below `/__sim`. The guard stands before it.
 
 mod accounts;
 
 use axum::{Json, body::Bytes, extract::State, http::StatusCode, response::Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sideband_sim_kit::admin::{AdminRoutes, ErrorAnswer, Keys, RotateKeys, error_response};
+use sideband_sim_kit::{
+    admin::{AdminRoutes, ErrorAnswer, Keys, RotateKeys, error_response},
+    limits::{ApiLimits, ApiLimitsPatch},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::accounts::Wrong;
 use crate::Api;
 
 pub(crate) fn routes(api: Api) -> AdminRoutes {
-    OpenApiRouter::default().routes(routes!(keys)).routes(routes!(rotate)).merge(accounts::routes()).with_state(api)
+    OpenApiRouter::default()
+        .routes(routes!(keys))
+        .routes(routes!(rotate))
+        .routes(routes!(limits, set_limits))
+        .merge(accounts::routes())
+        .with_state(api)
 }
 
 /// List the published keys, the one that signs first.
@@ -36,6 +44,28 @@ async fn keys(State(api): State<Api>) -> Json<Keys> {
 async fn rotate(State(api): State<Api>, body: Bytes) -> Result<Json<Keys>, Wrong> {
     let how: RotateKeys = decode(&body).map_err(|error| Wrong::Body(error.to_string()))?;
     Ok(Json(api.rotate_with(how)?))
+}
+
+/// Tell the control plane's own limits.
+#[utoipa::path(get, path = "/api-limits", operation_id = "apiLimits", responses((status = 200, description = "Now", body = ApiLimits)))]
+async fn limits(State(api): State<Api>) -> Json<ApiLimits> {
+    Json(api.limits())
+}
+
+/// Change limits of the control plane, at once; what is absent stays, null takes away.
+#[utoipa::path(
+    patch,
+    path = "/api-limits",
+    operation_id = "setApiLimits",
+    request_body = ApiLimitsPatch,
+    responses(
+        (status = 200, description = "All that hold then", body = ApiLimits),
+        (status = 400, description = "They make no sense", body = ErrorAnswer),
+    )
+)]
+async fn set_limits(State(api): State<Api>, body: Bytes) -> Result<Json<ApiLimits>, Wrong> {
+    let patch: ApiLimitsPatch = decode(&body).map_err(|error| Wrong::Body(error.to_string()))?;
+    Ok(Json(api.set_limits(&patch)))
 }
 
 fn wrong(message: String) -> Response {

@@ -21,6 +21,7 @@ use sideband_sim_kit::{
     admin::{AdminRoutes, Keys, RotateKeys},
     event::{EventKind, EventSink, token_name},
     fault::FaultEngine,
+    limits::{ApiLimits, ApiLimitsPatch},
     presence::Presence,
 };
 use tracing::{error, warn};
@@ -46,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventSink,
     entropy: Mutex<Box<dyn Entropy>>,
     keys: Mutex<SigningKeys>,
-    limiter: Option<RateLimiter>,
+    limiter: RateLimiter,
     /// Goes into the names that events call credentials by.
     salt: [u8; 16],
 }
@@ -108,7 +109,7 @@ impl Api {
         let first = new_key(entropy.as_mut());
         let keys = Mutex::new(SigningKeys::load(store.signing_keys(&first)?)?);
         let entropy = Mutex::new(entropy);
-        let limiter = config.rate_limit.map(RateLimiter::new);
+        let limiter = RateLimiter::new(config.rate_limit);
         let mut salt = [0; 16];
         env.entropy.entropy().fill(&mut salt);
         let shared = Arc::new(Shared { config, store, presence, events, entropy, keys, limiter, salt });
@@ -126,7 +127,7 @@ impl Api {
         Self { clock: Arc::new(ShiftedClock::new(self.clock.clone(), millis)), ..self.clone() }
     }
 
-    /// Brings accounts, codes, keys and the stored fault plan to the state after the start: the first user and daemon with
+    /// Brings accounts, codes, keys, limits and the stored fault plan to the state after the start: the first user and daemon with
     /// their credentials, and the first signing key alone. Session ids stay used (API-01).
     ///
     /// # Errors
@@ -138,9 +139,7 @@ impl Api {
         *keys = SigningKeys::load(self.shared.store.signing_keys(&first)?)?;
         let current = keys.current_kid().to_owned();
         drop(keys);
-        if let Some(limiter) = &self.shared.limiter {
-            limiter.forget();
-        }
+        self.shared.limiter.set(self.shared.config.rate_limit);
         self.shared.events.emit(None, None, EventKind::KeysRotated { current, hard: true });
         Ok(())
     }
@@ -156,7 +155,7 @@ impl Api {
         http::router(self.clone())
     }
 
-    /// This control plane's part of `/__sim`: `keys`, `keys/rotate`, `accounts`. To be nested there, behind
+    /// This control plane's part of `/__sim`: `keys`, `keys/rotate`, `api-limits`, `accounts`. To be nested there, behind
     /// [`guard_admin`](sideband_sim_kit::guard::guard_admin), beside the relay's part and
     /// [`ready_router`](sideband_sim_kit::admin::ready_router).
     pub fn admin_router(&self) -> Router {
@@ -205,6 +204,19 @@ impl Api {
         drop(keys);
         self.shared.events.emit(None, None, EventKind::KeysRotated { current, hard: how.hard });
         Ok(overview)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> ApiLimits {
+        ApiLimits { rate: self.shared.limiter.limit() }
+    }
+
+    /// Changes limits at once; what is absent stays. Answers all that hold then.
+    pub fn set_limits(&self, patch: &ApiLimitsPatch) -> ApiLimits {
+        if let Some(rate) = patch.rate {
+            self.shared.limiter.set(rate);
+        }
+        self.limits()
     }
 
     fn keys(&self) -> MutexGuard<'_, SigningKeys> {
@@ -258,7 +270,7 @@ impl Api {
         if !allowed {
             return Err(Failure::new(ErrorCode::Forbidden, "this user may not use this daemon"));
         }
-        let token = self.client_token(user, &daemon, about)?;
+        let (token, relay_url) = self.client_token(user, &daemon, relay_url, about)?;
         Ok(Session { relay_url, token })
     }
 
@@ -324,7 +336,7 @@ impl Api {
         }
         // Whoever redeems a code is nobody whom we know: a new user each time.
         let user = format!("qc_{}", self.random_text(12));
-        let token = self.client_token(&user, &daemon, about)?;
+        let (token, relay_url) = self.client_token(&user, &daemon, relay_url, about)?;
         Ok(Redeemed { relay_url, token, daemon_id: daemon.id })
     }
 
@@ -378,8 +390,15 @@ impl Api {
         Ok(list)
     }
 
-    /// A client token for a session id that was never used before (API-01).
-    fn client_token(&self, user: &str, daemon: &Daemon, about: &mut About) -> Result<String, Failure> {
+    /// A client token for a session id that was never used before (API-01), and the relay to take it to: that of the daemon's
+    /// region, or else the given one.
+    fn client_token(
+        &self,
+        user: &str,
+        daemon: &Daemon,
+        relay_url: String,
+        about: &mut About,
+    ) -> Result<(String, String), Failure> {
         let session = loop {
             let session = SessionId::random(self.entropy().as_mut());
             if let (true, Some(first)) = (self.has(ApiQuirk::RepeatsSessionIds), SessionId::new(1)) {
@@ -395,7 +414,10 @@ impl Api {
         if self.has(ApiQuirk::GivesLongLives) {
             claims.exp = claims.iat.saturating_add(600);
         }
-        self.sign(daemon, claims)
+        let region = self.region(daemon)?;
+        let own = region.as_ref().and_then(|region| self.shared.config.region_relays.get(region));
+        let relay_url = own.cloned().unwrap_or(relay_url);
+        Ok((self.sign(daemon, region, claims)?, relay_url))
     }
 
     /// A presence token; resumable if the daemon was registered so or says now that it can resume.
@@ -403,19 +425,27 @@ impl Api {
         let jti = self.random_text(16);
         about.token = Some(token_name(&jti));
         let resumable = daemon.resumable || can_resume;
-        self.sign(daemon, Claims::daemon(&self.shared.config.issuer, &daemon.id, &jti, self.now(), resumable))
+        self.sign(
+            daemon,
+            self.region(daemon)?,
+            Claims::daemon(&self.shared.config.issuer, &daemon.id, &jti, self.now(), resumable),
+        )
     }
 
     /// Client and daemon meet at one relay: the region is the daemon's for both, else its owner's, else the configured one.
-    fn sign(&self, daemon: &Daemon, mut claims: Claims) -> Result<String, Failure> {
-        self.faults_at_signing();
-        let config = &self.shared.config;
+    fn region(&self, daemon: &Daemon) -> Result<Option<String>, Failure> {
         let owners = || self.shared.store.user(&daemon.owner).map(|owner| owner.and_then(|owner| owner.region));
         let region = match &daemon.region {
             Some(region) => Some(region.clone()),
             None => owners()?,
         };
-        claims.region = region.or_else(|| config.region.clone());
+        Ok(region.or_else(|| self.shared.config.region.clone()))
+    }
+
+    fn sign(&self, daemon: &Daemon, region: Option<String>, mut claims: Claims) -> Result<String, Failure> {
+        self.faults_at_signing();
+        let config = &self.shared.config;
+        claims.region = region;
         let limit = daemon.concurrent_sessions.or(config.concurrent_sessions);
         claims.lim = limit.map(|n| Limits { concurrent_sessions: n });
         Ok(self.keys().sign(&claims))
@@ -423,7 +453,10 @@ impl Api {
 
     /// Whether one more request fits the rate: of the credential if it is known, else of the peer.
     pub(crate) fn check_rate(&self, credential: Option<&str>, peer: Option<IpAddr>) -> Result<(), Failure> {
-        let Some(limiter) = &self.shared.limiter else { return Ok(()) };
+        let limiter = &self.shared.limiter;
+        if limiter.limit().is_none() {
+            return Ok(());
+        }
         let requester = match credential.map(Digest::of) {
             Some(digest) if self.is_known(digest)? => Requester::Credential(digest.id()),
             Some(_) | None => Requester::Peer(peer),

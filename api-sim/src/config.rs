@@ -1,9 +1,11 @@
 //! How a control plane is set up.
 
-use sideband_protocol::api::ApiQuirks;
-use sideband_sim_kit::guard::OriginPolicy;
+use std::collections::BTreeMap;
 
-use crate::{DEFAULT_OVERLAP, RateLimit};
+use sideband_protocol::api::ApiQuirks;
+use sideband_sim_kit::{guard::OriginPolicy, limits::RateLimit};
+
+use crate::DEFAULT_OVERLAP;
 
 /// Where a URL in an answer comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub struct ApiConfig {
     pub issuer: String,
     /// `relayUrl` in answers. Following the host gives `ws://{host}/relay`.
     pub relay_url: Advertised,
+    /// `relayUrl` in answers about the daemons of a region, for relays of their own; every other region's is
+    /// [`relay_url`](Self::relay_url). None by default.
+    pub region_relays: BTreeMap<String, String>,
     /// What stands before `#qc=` in a Quick Connect URL. Following the host gives `http://{host}/connect` (API-03, API-09).
     pub connect_base: Advertised,
     /// The web pages that may ask (API-06).
@@ -48,7 +53,8 @@ pub struct ApiConfig {
     /// Most sessions at once that presence and client tokens allow the daemon; none by default, which leaves it to the relay
     /// (TOK-11, REL-23).
     pub concurrent_sessions: Option<u64>,
-    /// Most requests of one credential, or of one peer without a known one; more are 429 with `Retry-After`. Off by default.
+    /// Most requests of one credential, or of one peer without a known one; more are 429 with `Retry-After`. Off by default; the admin API
+    /// can change it.
     pub rate_limit: Option<RateLimit>,
     /// Wrong on purpose, for tests.
     #[doc(hidden)]
@@ -61,6 +67,7 @@ impl ApiConfig {
         Self {
             issuer: issuer.into(),
             relay_url: Advertised::FollowHost { tls: false },
+            region_relays: BTreeMap::new(),
             connect_base: Advertised::FollowHost { tls: false },
             origins: OriginPolicy::default(),
             key_overlap: DEFAULT_OVERLAP,

@@ -44,7 +44,6 @@ pub use config::{Advertised, ApiConfig};
 pub use fault::KeySetUnavailable;
 pub use keys::{DEFAULT_OVERLAP, RotateError};
 pub use memory::MemoryStore;
-pub use rate::RateLimit;
 pub use sqlite::{OpenError, SqliteStore};
 pub use store::{
     Access, Added, Code, CredentialId, Daemon, DaemonChange, Digest, Directory, FirstAccounts, ParseCredentialIdError,

@@ -4,26 +4,18 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use sideband_env::Timeline;
+use sideband_sim_kit::limits::RateLimit;
 
 use crate::CredentialId;
 
 /// Most requesters that are remembered. Beyond it those who have been quiet longest are forgotten, which gives them a full
 /// bucket again.
 const MAX_REQUESTERS: usize = 10_000;
-
-/// A limit of requests.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RateLimit {
-    /// Requests a second that may go on for ever; what is not above zero, or under one a day, is one a second.
-    pub per_second: f64,
-    /// Requests at once after a rest, at least one.
-    pub burst: u32,
-}
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,30 +25,45 @@ pub(crate) enum Requester {
     Peer(Option<IpAddr>),
 }
 
-pub(crate) struct RateLimiter {
-    limit: RateLimit,
-    timeline: Timeline,
+/// The limit in force, and the buckets under it.
+#[derive(Default)]
+struct Buckets {
+    limit: Option<RateLimit>,
     /// When each bucket is full again, since the start of the time line.
-    full_at: Mutex<BTreeMap<Requester, Duration>>,
+    full_at: BTreeMap<Requester, Duration>,
+}
+
+pub(crate) struct RateLimiter {
+    timeline: Timeline,
+    buckets: Mutex<Buckets>,
 }
 
 impl RateLimiter {
-    pub(crate) fn new(limit: RateLimit) -> Self {
-        Self { limit, timeline: Timeline::start(), full_at: Mutex::default() }
+    pub(crate) fn new(limit: Option<RateLimit>) -> Self {
+        Self { timeline: Timeline::start(), buckets: Mutex::new(Buckets { limit, ..Buckets::default() }) }
     }
 
-    /// How long one request takes from the bucket.
-    fn interval(&self) -> Duration {
-        let seconds = 1.0 / self.limit.per_second;
-        let whole = Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= Duration::from_secs(86_400));
-        whole.unwrap_or(Duration::from_secs(1)).max(Duration::from_nanos(1))
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limit in force.
+    pub(crate) fn limit(&self) -> Option<RateLimit> {
+        self.buckets().limit
+    }
+
+    /// Puts a limit in force, or none; every bucket is full then.
+    pub(crate) fn set(&self, limit: Option<RateLimit>) {
+        *self.buckets() = Buckets { limit, ..Buckets::default() };
     }
 
     /// Takes one request from the bucket, or says in how many seconds there is one.
     pub(crate) fn take(&self, requester: Requester) -> Result<(), u64> {
-        let (now, interval) = (self.timeline.elapsed(), self.interval());
-        let depth = interval.saturating_mul(self.limit.burst.max(1));
-        let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.timeline.elapsed();
+        let Buckets { limit, full_at: buckets } = &mut *self.buckets();
+        let Some(limit) = limit else { return Ok(()) };
+        let interval = limit.interval();
+        let depth = interval.saturating_mul(limit.requests());
         let full_at = buckets.get(&requester).copied().unwrap_or(now).max(now) + interval;
         let wait = full_at.saturating_sub(now + depth);
         if !wait.is_zero() {
@@ -73,11 +80,6 @@ impl RateLimiter {
         }
         Ok(())
     }
-
-    /// Fills every bucket.
-    pub(crate) fn forget(&self) {
-        self.full_at.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
 }
 
 #[cfg(test)]
@@ -86,26 +88,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requesters_are_bounded_and_the_busiest_are_remembered() {
-        let limiter = RateLimiter::new(RateLimit { per_second: 0.5, burst: 2 });
+        let limiter = RateLimiter::new(Some("2/4s".parse().unwrap()));
         let busy = Requester::Credential(CredentialId::from_number(1));
         assert_eq!((limiter.take(busy), limiter.take(busy), limiter.take(busy)), (Ok(()), Ok(()), Err(2)));
         for n in 0..MAX_REQUESTERS as u32 + 500 {
             assert_eq!(limiter.take(Requester::Peer(Some(IpAddr::from(n.to_be_bytes())))), Ok(()));
         }
-        assert_eq!(limiter.full_at.lock().unwrap().len(), MAX_REQUESTERS);
+        assert_eq!(limiter.buckets().full_at.len(), MAX_REQUESTERS);
         assert_eq!(limiter.take(busy), Err(2));
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!((limiter.take(busy), limiter.take(busy), limiter.take(busy)), (Ok(()), Ok(()), Err(2)));
         assert_eq!(limiter.take(Requester::Peer(None)), Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rate_that_makes_no_sense_is_one_a_second() {
-        for per_second in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9] {
-            let limiter = RateLimiter::new(RateLimit { per_second, burst: 0 });
-            assert_eq!(limiter.take(Requester::Peer(None)), Ok(()));
-            let again = limiter.take(Requester::Peer(None));
-            assert!(again == Err(1), "{per_second}: {again:?}");
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::Router;
 use sideband::env::{Env, Listener, Timeline};
-use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, MemoryStore, Store};
+use sideband_api_sim::{Api, ApiConfig, Bootstrap, MemoryStore, Store};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_scenarios::{
     cloud::{local_url, resets, upgrades_to, with_admin},
@@ -17,7 +17,8 @@ use sideband_scenarios::{
 use sideband_sim_kit::{
     admin::{ready_routes, reset_routes},
     event::EventSink,
-    fault::{self, FaultEngine, FaultPlan},
+    fault::{self, FaultEngine, FaultPlan, Place},
+    limits::RelayLimits,
     metrics::Metrics,
     presence::Presence,
     server::{ServeOptions, serve},
@@ -28,7 +29,6 @@ use crate::{
     exposure::{Exposed, cannot_listen, state_failure},
     failure::Failure,
     tls::Security,
-    trace::{Trace, Tracing},
 };
 
 /// An address that is listened on, and nothing serves yet.
@@ -101,24 +101,32 @@ impl Drop for Served {
     }
 }
 
-/// Serves a relay for tokens of this issuer, whose keys are fetched over HTTP. What it keeps is in the state file, or gone with
-/// the process.
-pub(crate) fn relay(
-    env: Env,
-    bound: Bound,
-    issuer: &str,
-    state: Option<&Path>,
-    exposed: &Exposed,
-    trace: &Trace,
-) -> Result<(Served, Tracing), Failure> {
+/// How a relay is set up.
+pub(crate) struct RelaySetup {
+    /// The issuer of the tokens that let in; its keys are fetched over HTTP.
+    pub(crate) issuer: String,
+    /// Its region (TOK-08).
+    pub(crate) region: Option<String>,
+    /// Its limits, to which a reset comes back.
+    pub(crate) limits: RelayLimits,
+    /// Where used session ids and faults outlive the process; in memory without.
+    pub(crate) state: Option<PathBuf>,
+    /// Whether each frame is an event.
+    pub(crate) trace_frames: bool,
+}
+
+/// Serves a relay.
+pub(crate) fn relay(env: Env, bound: Bound, setup: RelaySetup, exposed: &Exposed) -> Result<Served, Failure> {
+    let RelaySetup { issuer, region, limits, state, trace_frames } = setup;
     let events = EventSink::new(Timeline::start(), "relay");
-    let tracing = trace.start(&events)?;
-    let mut config = RelayConfig::new(issuer, KeySource::Http { issuer: issuer.to_owned() });
+    let mut config = RelayConfig::new(&issuer, KeySource::Http { issuer: issuer.clone() });
     config.origins = exposed.origins.clone();
-    config.trace_frames = trace.is_wanted();
+    config.region = region;
+    config.limits = limits;
+    config.trace_frames = trace_frames;
     let faults = FaultEngine::new(Timeline::start());
     config.faults = Some(faults.clone());
-    let store: Arc<dyn Store> = match state {
+    let store: Arc<dyn Store> = match &state {
         Some(file) => state::open_file(&env, file).map_err(|error| state_failure(error.into()))?,
         None => Arc::new(MemoryStore::default()),
     };
@@ -128,41 +136,38 @@ pub(crate) fn relay(
     let relay = Relay::new(env, config, events.clone());
     let seen = relay.clone();
     let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
-    let admin = ready_routes(&["relay"]).merge(relay.admin_routes()).merge(fault::admin::routes(faults.clone()));
+    let admin = ready_routes(&["relay"]).merge(relay.admin_routes());
+    let admin = admin.merge(fault::admin::routes(faults.clone(), Place::OF_RELAY));
     let admin = admin.merge(reset_routes(resets(&events, None, Some(&relay), Some(&faults))));
     let app = with_admin(relay.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     let app = upgrades_to(&relay, app);
-    Ok((Served::start(bound, app, events, Some(relay), faults, store), tracing))
+    Ok(Served::start(bound, app, events, Some(relay), faults, store))
 }
 
 /// How a control plane is set up.
 pub(crate) struct ApiSetup {
-    /// The issuer in tokens.
-    pub(crate) issuer: String,
-    /// The relay that clients are sent to.
-    pub(crate) relay_url: String,
+    /// Issuer, relays, region and limits; who may ask is filled in.
+    pub(crate) config: ApiConfig,
     /// Credentials follow from it; none where others than this machine can connect.
     pub(crate) seed: Option<u64>,
     /// The file in which accounts, keys and codes outlive the process.
     pub(crate) state: Option<PathBuf>,
     /// Who knows whether a daemon is online.
     pub(crate) presence: Arc<dyn Presence>,
-    /// What takes the events.
-    pub(crate) events: EventSink,
 }
 
 /// Serves a control plane with one user and one daemon.
 pub(crate) fn api(env: Env, bound: Bound, setup: ApiSetup, exposed: &Exposed) -> Result<(Served, Bootstrap), Failure> {
-    let events = setup.events;
+    let events = EventSink::new(Timeline::start(), "api");
     let (store, bootstrap) = state::open(&env, setup.seed, setup.state.as_deref()).map_err(state_failure)?;
-    let mut config = ApiConfig::new(setup.issuer);
-    config.relay_url = Advertised::Fixed(setup.relay_url);
+    let mut config = setup.config;
     config.origins = exposed.origins.clone();
     let api = Api::new(env, config, store.clone(), setup.presence, events.clone()).map_err(Failure::cannot_run)?;
     let faults = FaultEngine::new(Timeline::start());
     let api = api.with_faults(faults.clone());
     let metrics = Metrics::new(&events, None);
-    let admin = ready_routes(&["api"]).merge(api.admin_routes()).merge(fault::admin::routes(faults.clone()));
+    let admin = ready_routes(&["api"]).merge(api.admin_routes());
+    let admin = admin.merge(fault::admin::routes(faults.clone(), Place::OF_API));
     let admin = admin.merge(reset_routes(resets(&events, Some(&api), None, Some(&faults))));
     let app = with_admin(api.router(), admin, &events, &metrics, exposed.admin_token.as_ref());
     Ok((Served::start(bound, app, events, None, faults, store), bootstrap))

@@ -12,6 +12,7 @@ use clap::{
 
 use crate::{
     commands::{
+        accounts::AccountsArgs,
         admin::{DropArgs, KeysArgs, ReadyArgs, ResetArgs},
         api::ApiArgs,
         call::CallArgs,
@@ -117,8 +118,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show or change the faults of a running cloud
     Fault(FaultArgs),
-    /// Show or change the limits of a running relay
+    /// Show or change the limits of running servers
     Limits(LimitsArgs),
+    /// Show, make and remove users, daemons, API keys, access tokens and grants
+    Accounts(AccountsArgs),
     /// Show or rotate the keys that sign tokens
     Keys(KeysArgs),
     /// Cut the socket of a daemon, or of a session's client, as if its line broke
@@ -311,6 +314,34 @@ mod tests {
         walk(&command, &mut BTreeMap::new());
     }
 
+    /// Every flag of a server stands in the README's table, with the servers that have it, and its variable has its name.
+    #[test]
+    fn the_readme_lists_every_flag_of_the_servers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let table = readme.split_once("| flag | of | what |\n").unwrap().1.split("\n\n").next().unwrap();
+        let mut listed = BTreeMap::<String, Vec<&str>>::new();
+        for row in table.lines().skip(1) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let flags = cells[1].split(", ").map(|flag| flag.trim_matches('`').split(' ').next().unwrap_or_default());
+            let servers: Vec<&str> = cells[2].split(' ').map(|server| server.trim_matches('`')).collect();
+            flags.for_each(|flag| drop(listed.insert(flag.to_owned(), servers.clone())));
+        }
+        let mut command = Cli::command();
+        command.build();
+        let mut there = BTreeMap::<String, Vec<&str>>::new();
+        for server in ["up", "api", "relay"] {
+            let flags = command.find_subcommand(server).unwrap().get_arguments();
+            for flag in flags.filter(|flag| !flag.is_global_set() && flag.get_id() != "help") {
+                let long = flag.get_long().unwrap();
+                there.entry(format!("--{long}")).or_default().push(server);
+                let wanted = format!("SIDEBAND_SIM_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(&*wanted));
+            }
+        }
+        assert_eq!(listed, there);
+    }
+
     /// Every flag has an environment variable, and those of secrets are not shown in help.
     #[test]
     fn every_flag_has_an_environment_variable() {
@@ -323,7 +354,7 @@ mod tests {
                 let env = flag.get_env().and_then(|env| env.to_str()).unwrap_or_default();
                 assert!(env.starts_with("SIDEBAND_SIM_"), "{} --{id}: {env:?}", command.get_name());
                 if ["token", "key", "code"].iter().any(|word| id.contains(word))
-                    && !["code_ttl", "tls_key"].contains(&id)
+                    && !["code_ttl", "tls_key", "key_overlap"].contains(&id)
                 {
                     assert!(flag.is_hide_env_values_set(), "{} --{id} shows its value", command.get_name());
                 }

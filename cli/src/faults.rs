@@ -1,4 +1,4 @@
-//! `--faults FILE`: the fault plan that a server begins with.
+//! `--faults FILE` and `--preset NAME`: the fault plan that a server begins with.
 
 use std::{
     io::Read,
@@ -9,21 +9,18 @@ use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 use sideband_scenarios::state::{BeginError, Beginning};
-use sideband_sim_kit::fault::{FaultEngine, FaultPlan, Format, MAX_PLAN, Place, PlanError, Position};
+use sideband_sim_kit::fault::{FaultEngine, FaultPlan, Format, MAX_PLAN, Place, PlanError, Position, RuleId};
 
-use crate::{failure::Failure, output::Output};
+use crate::{failure::Failure, output::Output, preset::Presets};
 
-/// The places of a control plane.
-pub(crate) const AT_API: &[Place] = &[Place::ApiRequest, Place::Keys];
-/// The places of a relay.
-pub(crate) const AT_RELAY: &[Place] = &[Place::RelayUpgrade, Place::RelayFrame, Place::RelayConnection];
-
-/// The flag of every server.
+/// The flags of every server.
 #[derive(Debug, Args)]
 pub(crate) struct Faults {
     /// Begin with the fault plan in this TOML or JSON file [default: no faults, or with --state those that it keeps]
     #[arg(long, env = "SIDEBAND_SIM_FAULTS", value_name = "FILE")]
     faults: Option<PathBuf>,
+    #[command(flatten)]
+    presets: Presets,
 }
 
 /// The rules that never fired, as JSON.
@@ -40,18 +37,25 @@ struct Idle<'a> {
 }
 
 impl Faults {
-    /// The plan, if there is a file.
+    /// The file's rules and then the presets', if there are a file or presets.
     pub(crate) fn read(&self) -> Result<Option<FaultPlan>, Failure> {
-        let Some(path) = &self.faults else { return Ok(None) };
-        let text = read(path)?;
-        FaultPlan::parse(&text, format(path, &text)).map(Some).map_err(|error| wrong(path, error))
+        let plan = match &self.faults {
+            Some(path) => {
+                let text = read(path)?;
+                Some(FaultPlan::parse(&text, format(path, &text)).map_err(|error| wrong(path, error))?)
+            }
+            None => None,
+        };
+        self.presets.onto(plan).map_err(Failure::misuse)
     }
 }
 
-/// Tells what [`begin_faults`](sideband_scenarios::state::begin_faults) put in force. The proof that the server answers comes
-/// before it: it is nobody's request.
+/// Tells what [`begin_faults`](sideband_scenarios::state::begin_faults) put in force, and warns of rules about places that this
+/// process does not have. The proof that the server answers comes before it: it is nobody's request.
 pub(crate) fn begun(
     beginning: Result<Beginning, BeginError>,
+    faults: &FaultEngine,
+    places: &[Place],
     state: Option<&Path>,
     out: &Output,
 ) -> Result<(), Failure> {
@@ -60,17 +64,32 @@ pub(crate) fn begun(
         BeginError::Kept(_) => Failure::misuse(error).hint("give --faults with another plan, which takes its place"),
         BeginError::Store(_) | BeginError::Keep(_) => Failure::cannot_run(error),
     })?;
-    let Some(file) = state.map(Path::display) else { return Ok(()) };
-    match beginning {
-        Beginning::Given { replaced: 0 } | Beginning::Kept(0) => {}
-        Beginning::Given { replaced } => {
-            out.note(format!("note: the faults that are given take the place of those that {file} kept ({replaced})"));
-        }
-        Beginning::Kept(count) => {
-            out.note(format!("note: the faults that {file} keeps are in force ({count}); --faults begins with others"));
+    if let Some(file) = state.map(Path::display) {
+        match beginning {
+            Beginning::Given { replaced: 0 } | Beginning::Kept(0) => {}
+            Beginning::Given { replaced } => {
+                out.note(format!(
+                    "note: the faults that are given take the place of those that {file} kept ({replaced})"
+                ));
+            }
+            Beginning::Kept(count) => {
+                out.note(format!(
+                    "note: the faults that {file} keeps are in force ({count}); --faults begins with others"
+                ));
+            }
         }
     }
+    let misplaced = faults.misplaced(places);
+    if !misplaced.is_empty() {
+        let here: Vec<&str> = places.iter().map(|place| place.name()).collect();
+        out.note(format!("warning: faults that never fire here: {} (here are {})", list(&misplaced), here.join(", ")));
+    }
     Ok(())
+}
+
+fn list(rules: &[(RuleId, Place)]) -> String {
+    let list: Vec<String> = rules.iter().map(|(id, on)| format!("{id} ({on})")).collect();
+    list.join(", ")
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -119,8 +138,7 @@ pub(crate) async fn tell_never_fired(faults: &FaultEngine, places: &[Place], out
         out.json(&NeverFired { event: "faults_never_fired", rules }).await;
         return;
     }
-    let list: Vec<String> = idle.iter().map(|(id, on)| format!("{id} ({on})")).collect();
-    out.note(format!("faults that never fired: {}", list.join(", ")));
+    out.note(format!("faults that never fired: {}", list(&idle)));
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sideband_sim_kit::fault::{
     preset::{self, Preset},
 };
 
-/// The flag of commands that run a cloud.
+/// The flag of every server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Presets {
     /// Begin with the faults of this preset; several, or a list with commas, go together

@@ -1,9 +1,28 @@
 //! Quick Connect codes for people: the code, its link, and the link as a picture.
 
+use std::time::Duration;
+
 use owo_colors::{OwoColorize, Style};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use serde::Serialize;
-use sideband::QuickConnectCode;
+use sideband::{Error, QuickConnectCode, Server};
+
+/// How often a code is asked for again where the control plane says when (API-09).
+const RETRIES: usize = 5;
+
+/// Asks for a code; where the control plane says that it is too early, as often as [`RETRIES`] once more when it says so.
+pub(crate) async fn create(server: &Server, ttl: Option<Duration>) -> Result<QuickConnectCode, Error> {
+    for _ in 0..RETRIES {
+        match server.create_quick_connect(ttl).await {
+            Ok(code) => return Ok(code),
+            Err(error) => match error.retry_after() {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(error),
+            },
+        }
+    }
+    server.create_quick_connect(ttl).await
+}
 
 /// A code as JSON.
 #[derive(Serialize)]

@@ -9,15 +9,15 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, Store};
+use sideband_api_sim::{Advertised, Api, ApiConfig, Bootstrap, DEFAULT_OVERLAP, Store};
 use sideband_env::{BoxFuture, Env, Listener, Timeline};
 use sideband_relay_sim::{KeySource, Relay, RelayConfig};
 use sideband_sim_kit::{
     admin::{ADMIN_PATH, AdminRoutes, ResetError, Resets, described, grades_routes, ready_routes, reset_routes},
     event::EventSink,
-    fault::{self, FaultEngine, FaultPlan, SetError},
+    fault::{self, FaultEngine, FaultPlan, Place, SetError},
     guard::{AdminToken, OriginPolicy, guard_admin},
-    limits::RelayLimits,
+    limits::{RateLimit, RelayLimits},
     metrics::Metrics,
     server::{ServeOptions, serve},
     stream::events_routes,
@@ -50,8 +50,16 @@ pub struct CloudOptions {
     pub trace_frames: bool,
     /// The faults to begin with, until [`Cloud::begin_faults`] is called. They are not kept.
     pub faults: FaultPlan,
-    /// How long a session waits for its daemon (REL-01).
-    pub grace: std::time::Duration,
+    /// The relay's limits; a reset comes back to them.
+    pub limits: RelayLimits,
+    /// The control plane's limit of requests; none by default. A reset comes back to it.
+    pub api_rate: Option<RateLimit>,
+    /// The region of the relay, and that tokens name unless a daemon or its owner has another; none by default (TOK-08).
+    pub region: Option<String>,
+    /// Most sessions at once that tokens allow a daemon without a limit of its own; none by default (TOK-11).
+    pub concurrent_sessions: Option<u64>,
+    /// How long a rotated key stays published, in seconds (KEY-04); [`DEFAULT_OVERLAP`] by default.
+    pub key_overlap: u64,
 }
 
 impl Default for CloudOptions {
@@ -66,7 +74,11 @@ impl Default for CloudOptions {
             date_header: true,
             trace_frames: false,
             faults: FaultPlan::default(),
-            grace: RelayLimits::default().grace,
+            limits: RelayLimits::default(),
+            api_rate: None,
+            region: None,
+            concurrent_sessions: None,
+            key_overlap: DEFAULT_OVERLAP,
         }
     }
 }
@@ -146,6 +158,10 @@ impl Cloud {
 
         let mut api_config = ApiConfig::new(&issuer);
         api_config.origins = options.origins.clone();
+        api_config.region = options.region.clone();
+        api_config.concurrent_sessions = options.concurrent_sessions;
+        api_config.key_overlap = options.key_overlap;
+        api_config.rate_limit = options.api_rate;
         if options.tls {
             api_config.relay_url = Advertised::FollowHost { tls: true };
             api_config.connect_base = Advertised::FollowHost { tls: true };
@@ -168,7 +184,8 @@ impl Cloud {
         relay_config.origins = options.origins;
         relay_config.trace_frames = options.trace_frames;
         relay_config.faults = Some(faults.clone());
-        relay_config.limits.grace = options.grace;
+        relay_config.limits = options.limits;
+        relay_config.region = options.region;
         if options.state.is_some() {
             relay_config.used_sessions = state::used_sessions(&env, store.clone()).map_err(StateError::from)?;
         }
@@ -178,7 +195,7 @@ impl Cloud {
         let seen = relay.clone();
         let metrics = Metrics::new(&events, Some(Arc::new(move || seen.status())));
         let admin = ready_routes(&["api", "relay"]).merge(api.admin_routes()).merge(relay.admin_routes());
-        let admin = admin.merge(fault::admin::routes(faults.clone()));
+        let admin = admin.merge(fault::admin::routes(faults.clone(), Place::OF_CLOUD));
         let admin = admin.merge(reset_routes(resets(&events, Some(&api), Some(&relay), Some(&faults))));
         let app = with_admin(api.router(), admin, &events, &metrics, options.admin_token.as_ref());
         let app = upgrades_to(&relay, app);

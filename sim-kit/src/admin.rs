@@ -16,6 +16,8 @@
 //! | `POST restart` | the relay | takes [`RestartRelay`], answers [`Restarting`] at once |
 //! | `GET keys` | the API | [`Keys`] |
 //! | `POST keys/rotate` | the API | takes [`RotateKeys`], answers [`Keys`] |
+//! | `GET api-limits` | the API | [`ApiLimits`] |
+//! | `PATCH api-limits` | the API | takes an [`ApiLimitsPatch`], answers [`ApiLimits`] |
 //! | `accounts`, and what is below | the API | see [`accounts`] |
 //!
 //! Errors are `{"error":{"code","message"}}`. Members are in camelCase and are only ever added.
@@ -47,7 +49,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     event::EventSink,
     guard::AdminToken,
-    limits::{RelayLimits, RelayLimitsPatch},
+    limits::{ApiLimits, ApiLimitsPatch, RelayLimits, RelayLimitsPatch},
     observer::{GradeCount, Grades},
 };
 
@@ -371,6 +373,23 @@ impl AdminClient {
     pub async fn set_limits(&self, patch: &RelayLimitsPatch) -> Result<RelayLimits, AdminError> {
         let body = serde_json::to_vec(patch).map_err(|_| AdminError::Unreadable)?;
         self.send(Method::PATCH, &["limits"], body.into()).await
+    }
+
+    /// The API's own limits.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn api_limits(&self) -> Result<ApiLimits, AdminError> {
+        self.get(&["api-limits"]).await
+    }
+
+    /// Changes limits of the API, at once; answers all that hold then.
+    ///
+    /// # Errors
+    /// Every [`AdminError`].
+    pub async fn set_api_limits(&self, patch: &ApiLimitsPatch) -> Result<ApiLimits, AdminError> {
+        let body = serde_json::to_vec(patch).map_err(|_| AdminError::Unreadable)?;
+        self.send(Method::PATCH, &["api-limits"], body.into()).await
     }
 
     /// Restarts the relay: closes every WebSocket, forgets its sessions and serves again.

@@ -43,6 +43,39 @@ impl Presence for HttpPresence {
     }
 }
 
+/// Asks several relays, one after the other: a daemon is online if it is at one of them. A relay that does not tell is an
+/// error only if no other says that it is there.
+pub struct AnyPresence(Vec<Box<dyn Presence>>);
+
+impl AnyPresence {
+    /// Asks these, in this order.
+    pub fn new(relays: Vec<Box<dyn Presence>>) -> Self {
+        Self(relays)
+    }
+}
+
+impl std::fmt::Debug for AnyPresence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnyPresence").field("relays", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+impl Presence for AnyPresence {
+    fn is_online<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<bool, PresenceError>> {
+        Box::pin(async move {
+            let mut answer = Ok(false);
+            for relay in &self.0 {
+                match relay.is_online(daemon_id).await {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(error) => answer = Err(error),
+                }
+            }
+            answer
+        })
+    }
+}
+
 /// Nobody can tell: every answer is [`PresenceError::Unconfigured`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPresence;
@@ -138,6 +171,23 @@ mod tests {
             assert!(matches!(online(answer).await, Err(PresenceError::Relay(_))), "{answer:?}");
         }
         assert!(matches!(NoPresence.is_online("d_1").await, Err(PresenceError::Unconfigured)));
+    }
+
+    #[tokio::test]
+    async fn api_04_a_daemon_is_online_if_it_is_at_any_relay() {
+        let there = r#"{"daemonId":"d_1","online":true,"sessions":[]}"#;
+        let (yes, no, silent) = (Some((200, there)), Some((404, "{}")), None);
+        for (relays, wanted) in [
+            (vec![no, yes], Some(true)),
+            (vec![silent, yes], Some(true)),
+            (vec![no, no], Some(false)),
+            (vec![no, silent], None),
+            (vec![silent, no], None),
+        ] {
+            let ask = |answer| Box::new(HttpPresence::new(env(answer).0, base(), None)) as Box<dyn Presence>;
+            let any = AnyPresence::new(relays.iter().copied().map(ask).collect());
+            assert_eq!(any.is_online("d_1").await.ok(), wanted, "{relays:?}");
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use sideband_sim_kit::{
     event::EventKind,
     fault::{FaultPlan, FaultRule, Format},
     guard::AdminToken,
-    limits::RelayLimitsPatch,
+    limits::{ApiLimitsPatch, RelayLimitsPatch},
 };
 use support::*;
 
@@ -115,6 +115,9 @@ async fn ask_everything(admin: &AdminClient, world: &mut World) {
     let patch = RelayLimitsPatch { burst: Some(77), grace: Some(Duration::from_secs(3)), ..Default::default() };
     admin.set_limits(&patch).await.unwrap();
     assert_eq!(admin.limits().await.unwrap().burst, 77);
+    let one = ApiLimitsPatch { rate: Some("500/1s".parse().ok()) };
+    assert_eq!(admin.set_api_limits(&one).await.unwrap().rate, one.rate.unwrap());
+    assert_eq!(admin.api_limits().await.unwrap().rate, one.rate.unwrap());
     admin.grades().await.unwrap();
     admin.clear_grades().await.unwrap();
     admin.keys().await.unwrap();

@@ -10,6 +10,7 @@ use sideband::{
 };
 use sideband_protocol::{crypto::Identity, wire::ControlCode};
 use sideband_scenarios::cloud::CloudOptions;
+use sideband_sim_kit::limits::RelayLimits;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::support::*;
@@ -263,7 +264,8 @@ async fn cli_09_calls_in_flight_fail_at_once_when_the_clients_socket_drops() {
 
 #[tokio::test]
 async fn cli_11_grace_over_gives_a_new_session() {
-    let options = CloudOptions { grace: Duration::from_millis(200), ..CloudOptions::default() };
+    let limits = RelayLimits { grace: Duration::from_millis(200), ..RelayLimits::default() };
+    let options = CloudOptions { limits, ..CloudOptions::default() };
     let bench = Bench::with(options, |account| account).await;
     let first = bench.server.connections()[0].session();
     let mut events = bench.client.events_from_now();

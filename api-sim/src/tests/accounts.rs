@@ -24,7 +24,7 @@ impl HttpClient for Direct {
     }
 }
 
-fn client(world: &World) -> AdminClient {
+pub(super) fn client(world: &World) -> AdminClient {
     let env = Env {
         clock: world.clock.clone(),
         entropy: Arc::new(SeededEntropy::new(2, "client")),

@@ -108,3 +108,22 @@ async fn api_01_region_and_limit_are_the_daemons_before_its_owners_before_the_co
     let token = world.session_of("other-token", &daemon).await.text("token");
     assert_eq!(claims(&token)["region"], json!("daemons"));
 }
+
+/// A client is sent to the relay of its daemon's region, by account and by code; where a region has none of its own, to the
+/// common one.
+#[tokio::test]
+async fn tok_08_a_client_is_sent_to_the_relay_of_the_daemons_region() {
+    let region_relays = [("eu".to_owned(), "ws://eu.test/relay".to_owned())].into();
+    let world = world(ApiConfig { region_relays, ..config() });
+    let daemon = world.boot.daemon_id.clone();
+    world.presence.online.lock().unwrap().insert(daemon.clone());
+    let common = world.create_session(&daemon).await.text("relayUrl");
+    for (region, wanted) in [(Some("eu"), "ws://eu.test/relay"), (Some("us"), &*common), (None, &*common)] {
+        let change = DaemonChange { region: Some(region.map(str::to_owned)), ..DaemonChange::default() };
+        world.store.change_daemon(&daemon, change).unwrap();
+        assert_eq!(world.create_session(&daemon).await.text("relayUrl"), wanted, "{region:?}");
+        let code = world.call("quickConnect.create", world.key(), json!({})).await.text("code");
+        let redeemed = world.call("quickConnect.redeem", "", json!({ "code": code })).await;
+        assert_eq!(redeemed.text("relayUrl"), wanted, "{region:?}");
+    }
+}

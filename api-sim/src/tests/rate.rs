@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sideband_sim_kit::server::PeerAddr;
+use sideband_sim_kit::{limits::ApiLimitsPatch, server::PeerAddr};
 
 use super::*;
-use crate::RateLimit;
 
 fn limited() -> World {
-    world(ApiConfig { rate_limit: Some(RateLimit { per_second: 0.4, burst: 3 }), ..config() })
+    world(ApiConfig { rate_limit: Some("3/7500ms".parse().unwrap()), ..config() })
 }
 
 async fn from(world: &World, peer: &str, credential: &str) -> Answer {
@@ -65,4 +64,24 @@ async fn api_09_there_is_no_rate_unless_configured() {
     for _ in 0..2_000 {
         assert_eq!(world.call("daemon.renewToken", "", json!(null)).await.status, 401);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn api_09_the_rate_is_shown_and_changed_while_it_runs_and_comes_back_at_a_reset() {
+    let world = limited();
+    let admin = accounts::client(&world);
+    let renew = || world.call("daemon.renewToken", world.key(), json!(null));
+    assert_eq!(admin.api_limits().await.unwrap().rate, Some("3/7500ms".parse().unwrap()));
+    let one = ApiLimitsPatch { rate: Some(Some("1/1h".parse().unwrap())) };
+    assert_eq!(admin.set_api_limits(&one).await.unwrap().rate, one.rate.unwrap());
+    renew().await.data();
+    assert_eq!(renew().await.headers["retry-after"], "3600");
+    assert_eq!(admin.set_api_limits(&ApiLimitsPatch::default()).await.unwrap().rate, one.rate.unwrap());
+    assert_eq!(renew().await.status, 429, "nothing was changed");
+    admin.set_api_limits(&ApiLimitsPatch { rate: Some(None) }).await.unwrap();
+    for _ in 0..100 {
+        renew().await.data();
+    }
+    world.api.reset().unwrap();
+    assert_eq!(admin.api_limits().await.unwrap().rate, Some("3/7500ms".parse().unwrap()));
 }

@@ -1,14 +1,16 @@
 //! `api`: the control plane alone.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use anyhow::anyhow;
 use clap::Args;
 use owo_colors::OwoColorize;
-use sideband::env::Timeline;
+use sideband::env::Env;
+use sideband_api_sim::{Advertised, ApiConfig};
 use sideband_sim_kit::{
     admin::ADMIN_PATH,
-    event::EventSink,
-    presence::{HttpPresence, NoPresence, Presence},
+    fault::Place,
+    presence::{AnyPresence, HttpPresence, NoPresence, Presence},
 };
 use url::Url;
 
@@ -19,6 +21,7 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
+    options::{self, ApiOptions, Region},
     output::Output,
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
@@ -31,6 +34,12 @@ const EXAMPLES: &str = "\
 Examples:
   sideband-sim api --relay-url ws://127.0.0.1:7601/relay --relay-admin-url http://127.0.0.1:7601
   sideband-sim relay --issuer http://127.0.0.1:7600
+  sideband-sim api --relay-url ws://127.0.0.1:7601/relay --api-rate 20/10s --preset storm-429
+
+A relay for each region; `accounts user add --region us` makes a user whose daemons are there:
+  sideband-sim api --region eu --relay-url eu=ws://127.0.0.1:7601/relay --relay-url us=ws://127.0.0.1:7602/relay
+  sideband-sim relay --issuer http://127.0.0.1:7600 --addr 127.0.0.1:7601 --region eu
+  sideband-sim relay --issuer http://127.0.0.1:7600 --addr 127.0.0.1:7602 --region us
 
 Without --relay-admin-url nobody knows who is online: a code of an offline daemon is redeemed instead of refused with
 409, and then the relay says that it is offline; daemon.listAccessible shows every daemon as offline.";
@@ -39,13 +48,13 @@ Without --relay-admin-url nobody knows who is online: a code of an offline daemo
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ApiArgs {
-    /// The relay that clients are sent to
-    #[arg(long, env = "SIDEBAND_SIM_RELAY_URL", value_name = "URL", value_parser = values::ws_url)]
-    relay_url: Url,
-    /// The relay's admin API, which knows who is online [default: nobody knows]
-    #[arg(long, env = "SIDEBAND_SIM_RELAY_ADMIN_URL", value_name = "URL", value_parser = values::admin_url)]
-    relay_admin_url: Option<Url>,
-    /// What the relay's admin API asks for, if it does; also SIDEBAND_SIM_RELAY_ADMIN_TOKEN_FILE
+    /// The relay that clients are sent to; with a region before it, such as us=wss://us.test/relay, those of daemons in that region. May be given several times
+    #[arg(long, env = "SIDEBAND_SIM_RELAY_URL", value_name = "URL", required = true, value_delimiter = ',', value_parser = relay)]
+    relay_url: Vec<(Option<String>, Url)>,
+    /// The relay's admin API, which knows who is online; may be given several times, for several relays [default: nobody knows]
+    #[arg(long, env = "SIDEBAND_SIM_RELAY_ADMIN_URL", value_name = "URL", value_delimiter = ',', value_parser = values::admin_url)]
+    relay_admin_url: Vec<Url>,
+    /// What the relays' admin API asks for, if it does; also SIDEBAND_SIM_RELAY_ADMIN_TOKEN_FILE
     #[arg(long, env = "SIDEBAND_SIM_RELAY_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     relay_admin_token: Option<String>,
     /// How tokens name this control plane; the relay is given the same [default: its own URL]
@@ -60,6 +69,10 @@ pub(crate) struct ApiArgs {
     /// Keep accounts, keys, codes and faults in this file, and with them the credentials [default: in memory]
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    options: ApiOptions,
+    #[command(flatten)]
+    region: Region,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -82,26 +95,25 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     if args.state.is_some() && args.seed.is_some() {
         out.note("note: with --state the credentials are the file's in spite of --seed");
     }
-    let presence: Arc<dyn Presence> = match &args.relay_admin_url {
-        Some(url) => {
-            let token = values::relay_admin_token(args.relay_admin_token.as_deref())?;
-            Arc::new(HttpPresence::new(env.clone(), url.clone(), token))
-        }
-        None => Arc::new(NoPresence),
-    };
+    let presence = presence(&args, &env)?;
+    let (relay_url, region_relays) = relays(&args)?;
     let plan = args.faults.read()?;
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
     let issuer = args.issuer.clone().unwrap_or_else(|| local.clone());
-    let relay_url = args.relay_url.as_str().to_owned();
     let seed = args.seed.filter(|_| !exposed.remote && args.state.is_none());
-    let events = EventSink::new(Timeline::start(), "api");
-    let tracing = args.trace.start(&events)?;
-    let state = args.state.clone();
-    let setup = ApiSetup { issuer: issuer.clone(), relay_url: relay_url.clone(), seed, state, presence, events };
+    let mut config = ApiConfig::new(&issuer);
+    config.relay_url = Advertised::Fixed(relay_url.clone());
+    config.region_relays = region_relays;
+    args.options.configure(&args.region, &mut config);
+    let setup = ApiSetup { config, seed, state: args.state.clone(), presence };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
-    faults::begun(served.begin_faults(plan), args.state.as_deref(), out)?;
+    // The proof was nobody's request: what is told, counted and judged begins here.
+    served.events.reset();
+    let tracing = args.trace.start(&served.events)?;
+    let beginning = served.begin_faults(plan);
+    faults::begun(beginning, &served.faults, Place::OF_API, args.state.as_deref(), out)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -114,14 +126,57 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
         admin_token: exposed.admin_token.as_ref().map(|token| token.expose()),
         ca: security.authority.as_deref(),
     };
-    out.say(&line, || describe(&line, args.relay_admin_url.is_some())).await;
+    out.say(&line, || describe(&line, !args.relay_admin_url.is_empty())).await;
     let journal = journal::follow(events, out);
     signals.next().await;
     let engine = served.faults.clone();
     stop(served, &mut signals, out).await;
     journal.abort();
-    faults::tell_never_fired(&engine, faults::AT_API, out).await;
+    faults::tell_never_fired(&engine, Place::OF_API, out).await;
     tracing.finish(out)
+}
+
+/// A relay's URL, with a region before it or none.
+fn relay(text: &str) -> Result<(Option<String>, Url), String> {
+    match text.split_once('=') {
+        Some((region, url)) if !region.contains(':') => Ok((Some(options::region(region)?), values::ws_url(url)?)),
+        _ => values::ws_url(text).map(|url| (None, url)),
+    }
+}
+
+/// The relay of daemons in no region that has its own, and the relays of regions.
+fn relays(args: &ApiArgs) -> Result<(String, BTreeMap<String, String>), Failure> {
+    let twice = |what: &str| {
+        Failure::misuse(anyhow!("there are two --relay-url {what}")).hint("give one for each region, and one without")
+    };
+    let (mut whole, mut regions) = (None, BTreeMap::new());
+    for (region, url) in &args.relay_url {
+        match region {
+            None if whole.is_some() => return Err(twice("without a region")),
+            None => whole = Some(url.as_str().to_owned()),
+            Some(region) => {
+                if regions.insert(region.clone(), url.as_str().to_owned()).is_some() {
+                    return Err(twice(&format!("for the region {region}")));
+                }
+            }
+        }
+    }
+    let own = || args.region.region.as_ref().and_then(|region| regions.get(region)).cloned();
+    let whole = whole.or_else(own).ok_or_else(|| {
+        Failure::misuse(anyhow!("no --relay-url is for daemons without a region"))
+            .hint("give one --relay-url without a region, or with --region one that has a relay")
+    })?;
+    Ok((whole, regions))
+}
+
+/// Who knows which daemons are online.
+fn presence(args: &ApiArgs, env: &Env) -> Result<Arc<dyn Presence>, Failure> {
+    if args.relay_admin_url.is_empty() {
+        return Ok(Arc::new(NoPresence));
+    }
+    let token = values::relay_admin_token(args.relay_admin_token.as_deref())?;
+    let ask = |url: &Url| -> Box<dyn Presence> { Box::new(HttpPresence::new(env.clone(), url.clone(), token.clone())) };
+    Ok(Arc::new(AnyPresence::new(args.relay_admin_url.iter().map(ask).collect())))
 }
 
 fn describe(line: &ReadyLine<'_>, presence: bool) -> String {

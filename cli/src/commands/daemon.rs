@@ -117,7 +117,7 @@ async fn serve(
     let timeline = Timeline::start();
     let mut events = server.events();
     let mut told = online(server, &mut events, required, (api, env), out).await?;
-    let code = match server.create_quick_connect(args.code_ttl).await {
+    let code = match quick_connect::create(server, args.code_ttl).await {
         Ok(code) => Some(code),
         Err(error) => {
             out.note(format!("note: there is no Quick Connect code: {error}"));

@@ -138,6 +138,7 @@ async fn add(args: TextArgs, out: &Output) -> Result<(), Failure> {
         let report = asked.client.add_fault(&rule).await.map_err(|error| explain::admin(error, &asked.url))?;
         let line = AddedLine { event: "fault_added", admin_url: asked.url.as_str(), report: &report };
         out.say(&line, || format!("added {}", name(&report))).await;
+        warn(&report.warnings, out);
     }
     Ok(())
 }
@@ -164,6 +165,14 @@ async fn say_list(asked: &Asked, list: &FaultList, out: &Output) {
     let line = FaultsLine { event: "faults", admin_url: asked.url.as_str(), list };
     out.say(&line, || if list.faults.is_empty() { "no faults".dimmed().to_string() } else { table(&list.faults) })
         .await;
+    warn(&list.warnings, out);
+}
+
+/// With `--json` they stand in the line.
+fn warn(warnings: &[String], out: &Output) {
+    if !out.is_json() {
+        warnings.iter().for_each(|warning| out.note(format!("warning: {warning}")));
+    }
 }
 
 async fn remove(args: RemoveArgs, out: &Output) -> Result<(), Failure> {
@@ -264,7 +273,7 @@ pub(super) fn table(faults: &[FaultReport]) -> String {
     let mut text = format!("{}\n", title.dimmed());
     for fault in faults {
         let (name, on, action) = (name(fault), fault.rule.place().name(), action(fault));
-        let FaultReport { rule: _, seen, fired, overruled } = fault;
+        let FaultReport { rule: _, seen, fired, overruled, warnings: _ } = fault;
         text.push_str(&format!("{name:<names$}  {on:<places$}  {seen:>8} {fired:>8} {overruled:>9}  {action}\n"));
     }
     text

@@ -1,14 +1,16 @@
-//! `limits`: the limits of running relays.
+//! `limits`: the limits of running servers.
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use serde::Serialize;
-use serde_json::{Map, Value};
-use sideband_sim_kit::limits::{RelayLimits, RelayLimitsPatch};
+use sideband_sim_kit::limits::{ApiLimits, ApiLimitsPatch, RelayLimits, RelayLimitsPatch};
 
-use super::admin::Servers;
-use crate::{explain, failure::Failure, output::Output};
+use super::admin::{Asked, Servers};
+use crate::{explain, failure::Failure, options, output::Output, world};
+
+/// What takes the control plane's limit away.
+const OFF: &str = "off";
 
 /// Flags of `limits`.
 #[derive(Debug, Args)]
@@ -17,8 +19,10 @@ Examples:
   sideband-sim limits show
   sideband-sim limits set framesPerSecond=50 burst=100 rateMode=throttle
   sideband-sim limits set grace=5s takeover=refuse
+  sideband-sim limits set apiRate=20/10s             the control plane's: 429 to more; apiRate=off takes it away
+  sideband-sim limits show > limits.toml && sideband-sim up --limits limits.toml
 
-They hold at once, and for every connection, until the relay ends or `sideband-sim reset`.")]
+They hold at once, and for every connection, until the server ends or `sideband-sim reset`, which comes back to those of the start.")]
 pub(crate) struct LimitsArgs {
     /// What to do with them.
     #[command(subcommand)]
@@ -56,46 +60,99 @@ struct LimitsLine<'a> {
     limits: &'a RelayLimits,
 }
 
-/// Shows or changes the limits of a relay.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiLimitsLine<'a> {
+    event: &'static str,
+    admin_url: &'a str,
+    api_limits: &'a ApiLimits,
+}
+
+/// Shows or changes the limits of servers.
 pub(crate) async fn limits(args: LimitsArgs, out: &Output) -> Result<(), Failure> {
-    let (servers, patch) = match args.what {
-        LimitsCommand::Show(show) => (show.servers, None),
-        LimitsCommand::Set(set) => (set.servers, Some(patch(&set.changes)?)),
-    };
-    for asked in servers.serving("relay").await? {
-        let answer = match &patch {
-            Some(patch) => asked.client.set_limits(patch).await,
-            None => asked.client.limits().await,
-        };
-        let limits = answer.map_err(|error| explain::admin(error, &asked.url))?;
-        let line = LimitsLine { event: "limits", admin_url: asked.url.as_str(), limits: &limits };
-        out.say(&line, || describe(&limits)).await;
+    match args.what {
+        LimitsCommand::Show(args) => show(&args.servers, out).await,
+        LimitsCommand::Set(args) => set(&args, out).await,
+    }
+}
+
+async fn show(servers: &Servers, out: &Output) -> Result<(), Failure> {
+    for asked in servers.clients(&world::real()?)? {
+        let serves = asked.ready().await?.serves;
+        let serves = |part: &str| serves.iter().any(|served| served == part);
+        if serves("relay") {
+            let limits = asked.client.limits().await.map_err(|error| explain::admin(error, &asked.url))?;
+            say_relay(&asked, &limits, out).await;
+        }
+        if serves("api") {
+            let limits = asked.client.api_limits().await.map_err(|error| explain::admin(error, &asked.url))?;
+            say_api(&asked, &limits, out).await;
+        }
     }
     Ok(())
 }
 
-/// `name=value` each; a value that is a number is one, everything else is text.
-fn patch(changes: &[String]) -> Result<RelayLimitsPatch, Failure> {
-    let mut members = Map::new();
-    for change in changes {
-        let Some((name, value)) = change.split_once('=') else {
-            return Err(Failure::misuse(anyhow!("`{change}` is no NAME=VALUE")).hint("write it as burst=100"));
-        };
-        let value = value.parse::<u64>().map_or_else(|_| Value::from(value), Value::from);
-        members.insert(name.to_owned(), value);
+async fn set(args: &SetArgs, out: &Output) -> Result<(), Failure> {
+    let Changes { relay, api } = Changes::read(&args.changes)?;
+    // Before anything is changed: both are there.
+    let relays = if relay.is_some() { args.servers.serving("relay").await? } else { Vec::new() };
+    let apis = if api.is_some() { args.servers.serving("api").await? } else { Vec::new() };
+    if let Some(patch) = &relay {
+        for asked in &relays {
+            let limits = asked.client.set_limits(patch).await.map_err(|error| explain::admin(error, &asked.url))?;
+            say_relay(asked, &limits, out).await;
+        }
     }
-    let text = Value::Object(members).to_string();
-    let wrong = |error| Failure::misuse(anyhow!("{error}")).hint("`sideband-sim limits show` shows names and values");
-    let patch = RelayLimitsPatch::parse_json(text.as_bytes()).map_err(wrong)?;
-    // What makes no sense whatever the others are.
-    RelayLimits::default().patched(&patch).map_err(wrong)?;
-    Ok(patch)
+    if let Some(patch) = &api {
+        for asked in &apis {
+            let limits = asked.client.set_api_limits(patch).await.map_err(|error| explain::admin(error, &asked.url))?;
+            say_api(asked, &limits, out).await;
+        }
+    }
+    Ok(())
 }
 
-fn describe(limits: &RelayLimits) -> String {
-    let Ok(Value::Object(members)) = serde_json::to_value(limits) else { return String::new() };
-    let row = |(name, value): (&String, &Value)| {
-        format!("{} {}\n", format!("{name:<16}").dimmed(), value.to_string().trim_matches('"'))
+async fn say_relay(asked: &Asked, limits: &RelayLimits, out: &Output) {
+    let line = LimitsLine { event: "limits", admin_url: asked.url.as_str(), limits };
+    out.say(&line, || limits.to_toml()).await;
+}
+
+/// For people a comment, so that the whole is a file for `--limits`.
+async fn say_api(asked: &Asked, limits: &ApiLimits, out: &Output) {
+    let line = ApiLimitsLine { event: "api_limits", admin_url: asked.url.as_str(), api_limits: limits };
+    let text = || match limits.rate {
+        Some(rate) => format!("# the control plane: apiRate={rate} (--api-rate {rate})\n"),
+        None => format!("# the control plane: apiRate={OFF}\n"),
     };
-    members.iter().map(row).collect()
+    out.say(&line, || text().dimmed().to_string()).await;
+}
+
+/// What is to change at relays, and at control planes.
+struct Changes {
+    relay: Option<RelayLimitsPatch>,
+    api: Option<ApiLimitsPatch>,
+}
+
+impl Changes {
+    fn read(changes: &[String]) -> Result<Self, Failure> {
+        let (mut relay, mut api) = (None, None);
+        for change in changes {
+            match change.split_once('=') {
+                Some(("apiRate" | "api_rate" | "api-rate", rate)) => {
+                    let rate = if rate == OFF {
+                        None
+                    } else {
+                        Some(options::rate(rate).map_err(|problem| {
+                            Failure::misuse(anyhow!("`{change}`: {problem}")).hint("apiRate=off takes the limit away")
+                        })?)
+                    };
+                    api = Some(ApiLimitsPatch { rate: Some(rate) });
+                }
+                _ => relay.get_or_insert_with(RelayLimitsPatch::default).set_text(change).map_err(|error| {
+                    Failure::misuse(error).hint("`sideband-sim limits show` shows names and values")
+                })?,
+            }
+        }
+        Ok(Self { relay, api })
+    }
 }

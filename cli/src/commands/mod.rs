@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod accounts;
 pub(crate) mod admin;
 pub(crate) mod api;
 pub(crate) mod call;

@@ -5,16 +5,17 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use owo_colors::OwoColorize;
 use sideband_scenarios::cloud::relay_url;
-use sideband_sim_kit::admin::ADMIN_PATH;
+use sideband_sim_kit::{admin::ADMIN_PATH, fault::Place};
 use url::Url;
 
 use crate::{
-    apart::{self, Bound, Served},
+    apart::{self, Bound, RelaySetup, Served},
     commands::up::STOP,
     exposure::Exposure,
     failure::Failure,
     faults::{self, Faults},
     journal,
+    options::{Region, RelayOptions},
     output::Output,
     ready::{self, ReadyLine},
     signals::Signals,
@@ -26,6 +27,9 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   sideband-sim relay --issuer http://127.0.0.1:7600
+  sideband-sim relay --issuer http://127.0.0.1:7600 --limits limits.toml --limit takeover=refuse
+  sideband-sim relay --issuer http://127.0.0.1:7600 --addr 127.0.0.1:7602 --region us
+  sideband-sim relay --issuer http://127.0.0.1:7600 --preset daemon-blip
   sideband-sim api --relay-url ws://127.0.0.1:7601/relay --relay-admin-url http://127.0.0.1:7601
 
 The key set is fetched from {issuer}/.well-known/jwks.json and kept for five minutes.";
@@ -43,6 +47,10 @@ pub(crate) struct RelayArgs {
     /// Keep used session ids and faults in this file, which is not the control plane's [default: in memory]
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    options: RelayOptions,
+    #[command(flatten)]
+    region: Region,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -65,12 +73,22 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let env = security.world()?;
     let exposed = args.exposure.check(args.addr, &env)?;
     let plan = args.faults.read()?;
+    let setup = RelaySetup {
+        issuer: args.issuer.clone(),
+        region: args.region.region.clone(),
+        limits: args.options.limits()?,
+        state: args.state.clone(),
+        trace_frames: args.trace.is_wanted(),
+    };
     let bound = Bound::to(args.addr, &security, &env).await?;
     let local = bound.local.clone();
-    let (served, tracing) =
-        apart::relay(env.clone(), bound, &args.issuer, args.state.as_deref(), &exposed, &args.trace)?;
+    let served = apart::relay(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), served.relay.as_ref(), &security).await?;
-    faults::begun(served.begin_faults(plan), args.state.as_deref(), out)?;
+    // The proof was nobody's request: what is told, counted and judged begins here.
+    served.events.reset();
+    let tracing = args.trace.start(&served.events)?;
+    let beginning = served.begin_faults(plan);
+    faults::begun(beginning, &served.faults, Place::OF_RELAY, args.state.as_deref(), out)?;
     let events = served.events.subscribe();
     let line = ReadyLine {
         event: "ready",
@@ -89,7 +107,7 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let engine = served.faults.clone();
     stop(served, &mut signals, out).await;
     journal.abort();
-    faults::tell_never_fired(&engine, faults::AT_RELAY, out).await;
+    faults::tell_never_fired(&engine, Place::OF_RELAY, out).await;
     tracing.finish(out)
 }
 

@@ -22,8 +22,8 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
+    options::{ApiOptions, Region, RelayOptions},
     output::Output,
-    preset::Presets,
     quick_connect::{self, CodeEvent},
     ready::{self, Credentials, ReadyLine},
     signals::Signals,
@@ -42,6 +42,10 @@ Examples:
   sideband-sim up --preset storm-429               the control plane is overrun at first; see `--help` for all presets
   sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes, faults
   sideband-sim up --faults plan.toml               with faults on demand
+  sideband-sim up --limits limits.toml --limit grace=5s
+                                                   the relay's limits by file and flag; `limits show` has their names
+  sideband-sim up --api-rate 20/10s                429 to whoever asks the control plane more than that
+  sideband-sim up --region eu                      tokens for another region are refused with 403
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
   sideband-sim up --addr 0.0.0.0:7600 --allow-remote
                                                    for containers and other machines
@@ -73,7 +77,11 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "SIDEBAND_SIM_ADVERTISE_URL", value_name = "URL", value_parser = values::http_url)]
     advertise_url: Option<Url>,
     #[command(flatten)]
-    presets: Presets,
+    relay: RelayOptions,
+    #[command(flatten)]
+    api: ApiOptions,
+    #[command(flatten)]
+    region: Region,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -115,14 +123,15 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     if args.state.is_some() && args.seed.is_some() {
         out.note("note: with --state the credentials are the file's in spite of --seed");
     }
-    let plan = args.presets.onto(args.faults.read()?).map_err(Failure::misuse)?;
+    let plan = args.faults.read()?;
     let cloud = start(&args, &exposed, &security, env.clone()).await?;
     let local = local_url(cloud.addr(), security.is_tls());
     ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
     // The proof was nobody's request: what is told, counted and judged begins here.
     cloud.events().reset();
     let tracing = args.trace.start(cloud.events())?;
-    faults::begun(cloud.begin_faults(plan), args.state.as_deref(), out)?;
+    let beginning = cloud.begin_faults(plan);
+    faults::begun(beginning, cloud.faults(), Place::OF_CLOUD, args.state.as_deref(), out)?;
     // Before anybody can know of it, so that no event is missed; the ready line comes first.
     let events = cloud.events().subscribe();
     say_ready(&args, &exposed, &security, &cloud, out).await;
@@ -147,7 +156,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     };
     let engine = cloud.faults().clone();
     stop(cloud, daemon, journal, &mut signals, out).await;
-    faults::tell_never_fired(&engine, &Place::ALL, out).await;
+    faults::tell_never_fired(&engine, Place::OF_CLOUD, out).await;
     ended.and(tracing.finish(out))
 }
 
@@ -162,6 +171,7 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         admin_token: exposed.admin_token.clone(),
         ..CloudOptions::default()
     };
+    let options = args.api.set_up(&args.relay, &args.region, options)?;
     let bound = Bound::to(args.addr, security, &env).await?;
     Cloud::start_on(env, bound.listener, bound.addr, options).map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),
@@ -295,7 +305,7 @@ async fn echo_daemon(cloud: &Cloud, local: &str, env: Env, out: &Output) -> Resu
     let daemon = Daemon::new(local, &relay_url(local), api_key).map_err(|error| wrong(&error))?;
     let server = echo::start(daemon.env(env)).map_err(|error| wrong(&error))?;
     server.when_online().await.map_err(|error| wrong(&error))?;
-    let code: QuickConnectCode = server.create_quick_connect(None).await.map_err(|error| wrong(&error))?;
+    let code: QuickConnectCode = quick_connect::create(&server, None).await.map_err(|error| wrong(&error))?;
     let line = DaemonLine {
         event: "daemon",
         daemon_id: server.daemon_id(),

@@ -1,5 +1,6 @@
 //! Runs the built binary as its users do: by flags, signals, exit codes and lines. No fixed ports; waits are for lines.
 
+mod accounts;
 mod admin;
 mod apart;
 mod daemon;
@@ -9,6 +10,7 @@ mod examples;
 mod fault;
 mod faults;
 mod kill;
+mod options;
 mod preset;
 mod state;
 mod support;

@@ -36,6 +36,16 @@ impl Place {
     pub const ALL: [Self; 6] =
         [Self::ApiRequest, Self::RelayUpgrade, Self::RelayFrame, Self::RelayConnection, Self::Keys, Self::Net];
 
+    /// Those that a control plane has.
+    pub const OF_API: &'static [Self] = &[Self::ApiRequest, Self::Keys];
+
+    /// Those that a relay has.
+    pub const OF_RELAY: &'static [Self] = &[Self::RelayUpgrade, Self::RelayFrame, Self::RelayConnection];
+
+    /// Those that a cloud of both has.
+    pub const OF_CLOUD: &'static [Self] =
+        &[Self::ApiRequest, Self::RelayUpgrade, Self::RelayFrame, Self::RelayConnection, Self::Keys];
+
     /// The text of `on`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    AddError, FaultEngine, FaultPlan, FaultRule, Format, KeepError, MAX_PLAN, PlanError, RuleReport, SetError,
+    AddError, FaultEngine, FaultPlan, FaultRule, Format, KeepError, MAX_PLAN, Place, PlanError, RuleReport, SetError,
     wire::{PlanText, RuleText},
 };
 use crate::admin::{AdminRoutes, ErrorAnswer, error_response};
@@ -37,6 +37,9 @@ pub struct FaultList {
     pub seed: u64,
     /// The rules, in their order.
     pub faults: Vec<FaultReport>,
+    /// What can never fire here: rules about places that the process does not have. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A rule, and what it did.
@@ -52,6 +55,9 @@ pub struct FaultReport {
     pub fired: u64,
     /// How many times it wanted to and a rule before it had ended the event.
     pub overruled: u64,
+    /// Why it can never fire here, in the answer to `POST`: the process does not have its place. Else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Answer of both `DELETE`s.
@@ -65,36 +71,52 @@ pub struct FaultsRemoved {
 impl From<RuleReport> for FaultReport {
     fn from(report: RuleReport) -> Self {
         let RuleReport { id: _, rule, seen, fired, overruled } = report;
-        Self { rule, seen, fired, overruled }
+        Self { rule, seen, fired, overruled, warnings: Vec::new() }
     }
 }
 
 impl FaultList {
-    /// What an engine holds.
-    pub fn of(engine: &FaultEngine) -> Self {
-        let faults = engine.list().into_iter().map(FaultReport::from).collect();
-        Self { seed: engine.plan().seed, faults }
+    /// What the engine of a process that has these places holds.
+    pub fn of(engine: &FaultEngine, places: &[Place]) -> Self {
+        let list = engine.list();
+        let warnings = list.iter().filter_map(|report| warning(report.id.as_str(), &report.rule, places)).collect();
+        let faults = list.into_iter().map(FaultReport::from).collect();
+        Self { seed: engine.plan().seed, faults, warnings }
     }
 }
 
-/// The routes, to be nested below `/__sim` behind the guard, once a process.
-pub fn router(engine: FaultEngine) -> Router {
-    routes(engine).into()
+/// What is said of a rule about a place that the process does not have.
+fn warning(id: &str, rule: &FaultRule, places: &[Place]) -> Option<String> {
+    let place = rule.place();
+    (!places.contains(&place)).then(|| format!("{id} never fires here: this process has no {place}"))
+}
+
+/// An engine, and the places whose hooks ask it.
+#[derive(Clone)]
+struct Hooked {
+    engine: FaultEngine,
+    places: &'static [Place],
+}
+
+/// The routes of a process with these places, to be nested below `/__sim` behind the guard, once a process. Rules about other
+/// places are taken, with a warning: api and relay apart may be given the same plan.
+pub fn router(engine: FaultEngine, places: &'static [Place]) -> Router {
+    routes(engine, places).into()
 }
 
 /// [`router`], with its description.
-pub fn routes(engine: FaultEngine) -> AdminRoutes {
+pub fn routes(engine: FaultEngine, places: &'static [Place]) -> AdminRoutes {
     OpenApiRouter::default()
         .routes(routes!(list, set, add, clear))
         .routes(routes!(remove))
         .layer(DefaultBodyLimit::max(MAX_PLAN))
-        .with_state(engine)
+        .with_state(Hooked { engine, places })
 }
 
 /// List the rules in force, and what they did.
 #[utoipa::path(get, path = "/faults", operation_id = "faults", responses((status = 200, description = "In their order", body = FaultList)))]
-async fn list(State(engine): State<FaultEngine>) -> Json<FaultList> {
-    Json(FaultList::of(&engine))
+async fn list(State(Hooked { engine, places }): State<Hooked>) -> Json<FaultList> {
+    Json(FaultList::of(&engine, places))
 }
 
 /// Put a plan in place of the one there is.
@@ -113,13 +135,13 @@ async fn list(State(engine): State<FaultEngine>) -> Json<FaultList> {
         (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
-async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
+async fn set(State(Hooked { engine, places }): State<Hooked>, headers: HeaderMap, body: Bytes) -> Response {
     let plan = match read(&headers, &body, FaultPlan::parse) {
         Ok(plan) => plan,
         Err(unread) => return unread.into_response(),
     };
     match engine.set(plan) {
-        Ok(()) => Json(FaultList::of(&engine)).into_response(),
+        Ok(()) => Json(FaultList::of(&engine, places)).into_response(),
         Err(SetError::Plan(error)) => bad_plan(&error),
         Err(SetError::Keep(error)) => not_kept(&error),
     }
@@ -142,15 +164,16 @@ async fn set(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
         (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
-async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes) -> Response {
+async fn add(State(Hooked { engine, places }): State<Hooked>, headers: HeaderMap, body: Bytes) -> Response {
     let rule = match read(&headers, &body, FaultRule::parse) {
         Ok(rule) => rule,
         Err(unread) => return unread.into_response(),
     };
     match engine.add(rule.clone()) {
         Ok(id) => {
+            let warnings = warning(id.as_str(), &rule, places).into_iter().collect();
             let rule = FaultRule { id: Some(id), ..rule };
-            Json(FaultReport { rule, seen: 0, fired: 0, overruled: 0 }).into_response()
+            Json(FaultReport { rule, seen: 0, fired: 0, overruled: 0, warnings }).into_response()
         }
         Err(AddError::Rule(error)) => bad_plan(&error),
         Err(AddError::Keep(error)) => not_kept(&error),
@@ -172,7 +195,7 @@ async fn add(State(engine): State<FaultEngine>, headers: HeaderMap, body: Bytes)
         (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
-async fn remove(State(engine): State<FaultEngine>, Path(id): Path<String>) -> Response {
+async fn remove(State(Hooked { engine, .. }): State<Hooked>, Path(id): Path<String>) -> Response {
     match engine.remove(&id) {
         Ok(true) => Json(FaultsRemoved { removed: 1 }).into_response(),
         Ok(false) => error_response(StatusCode::NOT_FOUND, "not_found", "there is no such rule"),
@@ -190,7 +213,7 @@ async fn remove(State(engine): State<FaultEngine>, Path(id): Path<String>) -> Re
         (status = 500, description = "It cannot be kept, and nothing has changed", body = ErrorAnswer),
     )
 )]
-async fn clear(State(engine): State<FaultEngine>) -> Response {
+async fn clear(State(Hooked { engine, .. }): State<Hooked>) -> Response {
     match engine.clear() {
         Ok(removed) => Json(FaultsRemoved { removed }).into_response(),
         Err(error) => not_kept(&error),

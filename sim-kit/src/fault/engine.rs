@@ -209,6 +209,12 @@ impl FaultEngine {
         list.map(|report| (report.id, report.rule.place())).collect()
     }
 
+    /// The rules about other places than these, in their order: in a process that has these only they never fire.
+    pub fn misplaced(&self, places: &[Place]) -> Vec<(RuleId, Place)> {
+        let list = self.list().into_iter().map(|report| (report.id, report.rule.place()));
+        list.filter(|(_, place)| !places.contains(place)).collect()
+    }
+
     /// Changes whenever rules were added or taken away.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.shared.changed.subscribe()

@@ -26,6 +26,7 @@ use sideband_sim_kit::{
         accounts::{NewDaemon, NewUser},
     },
     fault::FaultPlan,
+    limits::RelayLimits,
 };
 use tokio::sync::watch;
 
@@ -171,7 +172,11 @@ pub(crate) async fn run(settings: &Settings) -> Report {
 }
 
 async fn start_cloud(trace: &Arc<Mutex<Trace>>) -> Cloud {
-    let options = CloudOptions { grace: GRACE, trace_frames: true, ..CloudOptions::default() };
+    let options = CloudOptions {
+        limits: RelayLimits { grace: GRACE, ..RelayLimits::default() },
+        trace_frames: true,
+        ..CloudOptions::default()
+    };
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let env = Env::real(&Roots::System).unwrap();
     let cloud = Cloud::start(env, anywhere, options).await.unwrap();

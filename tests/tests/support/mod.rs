@@ -20,7 +20,10 @@ use sideband::{
 use sideband_env::{Env, HttpRequest, real::Roots};
 use sideband_protocol::token::peek;
 use sideband_scenarios::cloud::{Cloud, CloudOptions};
-use sideband_sim_kit::event::{Event, EventKind, EventSink};
+use sideband_sim_kit::{
+    event::{Event, EventKind, EventSink},
+    limits::RelayLimits,
+};
 use tokio::sync::{broadcast, watch};
 
 pub(crate) use self::{
@@ -102,7 +105,8 @@ impl World {
     }
 
     pub(crate) async fn with_grace(grace: Duration) -> Self {
-        Self::with(CloudOptions { grace, ..CloudOptions::default() }).await
+        Self::with(CloudOptions { limits: RelayLimits { grace, ..RelayLimits::default() }, ..CloudOptions::default() })
+            .await
     }
 
     pub(crate) async fn with(options: CloudOptions) -> Self {

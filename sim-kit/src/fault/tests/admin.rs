@@ -51,8 +51,12 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_of(&Place::ALL)
+}
+
+fn bench_of(places: &'static [Place]) -> Bench {
     let engine = FaultEngine::new(Timeline::start());
-    let router = router(engine.clone());
+    let router = router(engine.clone(), places);
     let direct = Arc::new(Direct(router.clone()));
     let env = Env {
         clock: Arc::new(FixedClock::at_seconds(1)),
@@ -205,4 +209,26 @@ async fn a_change_that_cannot_be_kept_is_500_and_none() {
         assert!(!answer.to_string().contains("disk full"), "{answer}");
     }
     assert_eq!(bench.engine.plan(), before);
+}
+
+/// Rules about places that a process does not have are taken, and the answers say that they never fire there.
+#[tokio::test]
+async fn rules_for_other_places_are_taken_with_a_warning() {
+    let elsewhere = r#"{"id":"elsewhere","on":"relay.frame","do":"drop"}"#;
+    let here = r#"{"id":"here","on":"keys","do":"cut"}"#;
+    let words = "elsewhere never fires here: this process has no relay.frame";
+    for (places, wanted) in [(Place::OF_API, vec![words.to_owned()]), (Place::OF_CLOUD, vec![])] {
+        let bench = bench_of(places);
+        for (rule, wanted) in [(here, &vec![]), (elsewhere, &wanted)] {
+            let rule = FaultRule::parse(rule, Format::Json).unwrap();
+            assert_eq!(&bench.client.add_fault(&rule).await.unwrap().warnings, wanted);
+        }
+        assert_eq!(bench.client.faults().await.unwrap().warnings, wanted);
+        let plan = format!(r#"{{"fault":[{elsewhere},{here}]}}"#);
+        assert_eq!(bench.client.set_faults_text(plan, Format::Json).await.unwrap().warnings, wanted);
+        let misplaced: Vec<String> = bench.engine.misplaced(places).iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(misplaced.len(), wanted.len(), "{misplaced:?}");
+    }
+    let (_, answer) = bench().ask("GET", "/faults", "", "").await;
+    assert!(answer.get("warnings").is_none(), "absent if there are none: {answer}");
 }

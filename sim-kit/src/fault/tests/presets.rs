@@ -63,6 +63,29 @@ fn rule_ids(text: &str) -> BTreeSet<&str> {
     words.filter(is_id).collect()
 }
 
+/// What the page of a preset says of where it happens.
+fn places_of(preset: &preset::Preset) -> String {
+    let rules = preset.plan().unwrap().faults;
+    let places = Place::ALL.into_iter().filter(|place| rules.iter().any(|rule| rule.place() == *place));
+    let places: Vec<Place> = places.collect();
+    let words = |place: &Place| match place {
+        Place::ApiRequest => "requests for procedures of the control plane",
+        Place::RelayUpgrade => "requests for a WebSocket at the relay",
+        Place::RelayFrame => "frames at the relay",
+        Place::RelayConnection => "open WebSockets at the relay",
+        Place::Keys => "uses of the control plane's signing keys",
+        Place::Net => "lines between hosts, in simulation only",
+    };
+    let list: Vec<String> = places.iter().map(|place| format!("`{place}` ({})", words(place))).collect();
+    let within = |all: &[Place]| places.iter().all(|place| all.contains(place));
+    let apart = match (within(Place::OF_API), within(Place::OF_RELAY)) {
+        (true, _) => "All of it happens at the control plane: apart, this preset is for `api`.",
+        (_, true) => "All of it happens at the relay: apart, this preset is for `relay`.",
+        _ => "Apart, `api` and `relay` each do their part.",
+    };
+    format!("\n\nPlaces: {}. {apart}\n\n", list.join(", "))
+}
+
 #[test]
 fn every_preset_has_a_page_that_says_what_is_so() {
     let pages = ["1-wire", "2-crypto", "3-control-plane", "4-relay", "5-endpoints"];
@@ -81,6 +104,8 @@ fn every_preset_has_a_page_that_says_what_is_so() {
             let id = rule.id.unwrap();
             assert!(text.contains(&format!("| `{id}` |")), "{name}: the page does not say what {id} does");
         }
+        let places = places_of(preset);
+        assert!(text.contains(&places), "{name}: the page does not say `{places}`");
         let cited = rule_ids(text);
         assert!(!cited.is_empty(), "{name}: no rule of the specification is cited");
         for id in cited {

@@ -3,26 +3,59 @@
 //! JSON members are in camelCase, TOML keys in snake_case; either is read in both. Times are text such as `"30s"`,
 //! `"250ms"` or `"1m 30s"`. What is not named keeps its default, or in a patch its value.
 
+mod named;
+mod rate;
+
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sideband_protocol::relay::{RateMode, Takeover, WatchLimits};
 use utoipa::ToSchema;
+
+pub use named::{NAMES, takes};
+pub use rate::{ApiLimits, ApiLimitsPatch, RateLimit, RateLimitError};
 
 /// Limits that cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
-    /// They cannot be read: an unknown member, another type.
+    /// They cannot be read: no TOML, no JSON object.
     #[error("{0}")]
     Unreadable(String),
+    /// There is no such limit.
+    #[error("there is no limit `{name}`; did you mean `{nearest}`?")]
+    Unknown {
+        /// What was named, its first 64 characters.
+        name: String,
+        /// The limit whose name is most like it, in camelCase.
+        nearest: &'static str,
+    },
     /// A member has a value that makes no sense.
-    #[error("`{member}` {problem}")]
+    #[error("`{member}` must be {takes}")]
     Member {
         /// Which, in camelCase.
         member: &'static str,
-        /// What it must be.
-        problem: &'static str,
+        /// What it must be, with unit and range.
+        takes: &'static str,
+    },
+    /// A member was given a value that makes no sense.
+    #[error("`{member}` must be {takes}, not {given}")]
+    Value {
+        /// Which, in camelCase.
+        member: &'static str,
+        /// What it must be, with unit and range.
+        takes: &'static str,
+        /// What was given, its first 64 characters.
+        given: String,
+    },
+    /// One of these, in a file.
+    #[error("line {line}: {error}")]
+    At {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        error: Box<LimitsError>,
     },
 }
 
@@ -96,11 +129,14 @@ impl RelayLimits {
     /// Reads a TOML document of limits.
     ///
     /// # Errors
-    /// It is no TOML, or a member is unknown, of another type, or makes no sense. Where there is a line, it is named.
+    /// It is no TOML, or a member is unknown, of another type, or makes no sense. The line is named.
     pub fn parse_toml(text: &str) -> Result<Self, LimitsError> {
-        let limits: Self = toml::from_str(text).map_err(|error| LimitsError::Unreadable(error.to_string()))?;
-        limits.check()?;
-        Ok(limits)
+        Self::default().patched(&RelayLimitsPatch::parse_toml(text)?)
+    }
+
+    /// They as a TOML document, which [`parse_toml`](Self::parse_toml) reads.
+    pub fn to_toml(&self) -> String {
+        named::to_toml(self)
     }
 
     /// These limits, with those of the patch changed.
@@ -133,22 +169,21 @@ impl RelayLimits {
     pub fn check(&self) -> Result<(), LimitsError> {
         const SHORTEST: Duration = Duration::from_millis(10);
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        const TIME: &str = "must be from 10ms to 24h";
         const GIB: u32 = 1 << 30;
         let time = |time: Duration| (SHORTEST..=DAY).contains(&time);
         let checks = [
-            ("sessions", self.sessions >= 1, "must be at least 1"),
-            ("framesPerSecond", (1..=1_000_000).contains(&self.frames_per_second), "must be from 1 to 1000000"),
-            ("burst", (1..=10_000_000).contains(&self.burst), "must be from 1 to 10000000"),
-            ("clientBacklog", (1 << 10..=GIB).contains(&self.client_backlog), "must be from 1024 to 1073741824 bytes"),
-            ("sessionBacklog", self.session_backlog <= GIB, "must be at most 1073741824 bytes"),
-            ("stall", time(self.stall), TIME),
-            ("ping", time(self.ping), TIME),
-            ("sweep", time(self.sweep), TIME),
-            ("grace", self.grace <= DAY, "must be at most 24h"),
+            ("sessions", self.sessions >= 1),
+            ("framesPerSecond", (1..=1_000_000).contains(&self.frames_per_second)),
+            ("burst", (1..=10_000_000).contains(&self.burst)),
+            ("clientBacklog", (1 << 10..=GIB).contains(&self.client_backlog)),
+            ("sessionBacklog", self.session_backlog <= GIB),
+            ("stall", time(self.stall)),
+            ("ping", time(self.ping)),
+            ("sweep", time(self.sweep)),
+            ("grace", self.grace <= DAY),
         ];
-        match checks.into_iter().find(|(_, fits, _)| !fits) {
-            Some((member, _, problem)) => Err(LimitsError::Member { member, problem }),
+        match checks.into_iter().find(|(_, fits)| !fits) {
+            Some((member, _)) => Err(LimitsError::Member { member, takes: takes(member) }),
             None => Ok(()),
         }
     }
@@ -215,13 +250,30 @@ impl RelayLimitsPatch {
     /// Reads a JSON body.
     ///
     /// # Errors
-    /// It is no JSON, or a member is unknown or of another type; the member is named.
+    /// It is no JSON object, or a member is unknown, of another type, or makes no sense; the member is named.
     pub fn parse_json(body: &[u8]) -> Result<Self, LimitsError> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let patch: Self =
-            serde_path_to_error::deserialize(&mut json).map_err(|error| LimitsError::Unreadable(error.to_string()))?;
-        json.end().map_err(|error| LimitsError::Unreadable(error.to_string()))?;
+        let members: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|error| LimitsError::Unreadable(error.to_string()))?;
+        let mut patch = Self::default();
+        members.iter().try_for_each(|(name, value)| patch.set(name, value))?;
         Ok(patch)
+    }
+
+    /// What stands in either, this one's where both say something.
+    fn over(self, below: Self) -> Self {
+        Self {
+            sessions: self.sessions.or(below.sessions),
+            frames_per_second: self.frames_per_second.or(below.frames_per_second),
+            burst: self.burst.or(below.burst),
+            rate_mode: self.rate_mode.or(below.rate_mode),
+            client_backlog: self.client_backlog.or(below.client_backlog),
+            session_backlog: self.session_backlog.or(below.session_backlog),
+            stall: self.stall.or(below.stall),
+            ping: self.ping.or(below.ping),
+            sweep: self.sweep.or(below.sweep),
+            grace: self.grace.or(below.grace),
+            takeover: self.takeover.or(below.takeover),
+        }
     }
 }
 
@@ -274,7 +326,11 @@ mod tests {
             ("burst = 3\nsweeep = \"3s\"", "line 2", "sweeep"),
             ("sweep = 90", "line 1", "sweep"),
             ("\n\nping = \"soon\"", "line 3", "ping"),
-            ("rate_mode = \"shout\"", "line 1", "shout"),
+            ("sessions = 1\nrate_mode = \"shout\"", "line 2", "rateMode` must be `drop` or `throttle`, not \"shout\""),
+            ("sessions = 1\n\nburst = 0", "line 3", "`burst` must be frames at once, from 1 to 10000000, not 0"),
+            ("b = 1\nframes_per_secnd = 5", "line 1", "no limit `b`"),
+            ("frames_per_secnd = 5", "line 1", "did you mean `framesPerSecond`?"),
+            ("grace = 5", "line 1", "a time up to 24h, such as 30s, not 5"),
             ("burst = -1", "line 1", "burst"),
             ("burst = 3\nburst = 4", "line 2", "burst"),
         ] {
@@ -282,6 +338,18 @@ mod tests {
             assert!(error.contains(line) && error.contains(member), "{text}: {error}");
         }
         assert!(RelayLimits::parse_toml("burst = 0").unwrap_err().to_string().contains("`burst`"));
+    }
+
+    #[test]
+    fn what_is_written_as_toml_is_read_again() {
+        let text = RelayLimits::default().to_toml();
+        assert!(text.contains("frames_per_second = 10000\n") && text.contains("sweep = \"1m 30s\"\n"), "{text}");
+        let other =
+            RelayLimits { grace: Duration::from_millis(1_500), takeover: Takeover::Refuse, ..Default::default() };
+        for limits in [RelayLimits::default(), other] {
+            assert_eq!(RelayLimits::parse_toml(&limits.to_toml()), Ok(limits));
+        }
+        assert_eq!(text.lines().count(), NAMES.len());
     }
 
     #[test]
