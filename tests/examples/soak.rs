@@ -46,8 +46,11 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     /// Mean milliseconds between two cuts or restarts at the relay
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 1_000)]
     between: u64,
+    /// Of so many of them one is a restart of the relay; between two of them lines have to get old enough for the preset's last rule
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    restart_every: u64,
     /// Run this binary's `up` as the cloud [default with `--up` alone: the one of the same build; without: inside of this process]
     #[arg(long, value_name = "BINARY", num_args = 0..=1)]
     up: Option<Option<PathBuf>>,
@@ -107,6 +110,7 @@ async fn main() -> ExitCode {
         // `up` begins with it.
         plan: up.is_none().then(plan),
         between: Duration::from_millis(args.between),
+        restart_every: args.restart_every as usize,
         pause: Duration::from_secs(1),
         allocated: || ALLOCATOR.allocated(),
     };

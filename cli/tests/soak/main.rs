@@ -38,6 +38,7 @@ fn settings(trace: &Path, daemons: usize, clients: usize, secs: u64) -> Settings
         time: Duration::from_secs(secs),
         plan: None,
         between: Duration::from_millis(100),
+        restart_every: 40,
         pause: Duration::from_millis(200),
         allocated: || ALLOCATOR.allocated(),
     }

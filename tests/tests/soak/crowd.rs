@@ -29,8 +29,6 @@ use super::{
 
 /// How long a call may take, which one does whose frames went down with a socket.
 const CALL: Duration = Duration::from_secs(4);
-/// Of so many disturbances one is a restart of the relay.
-const RESTART_EVERY: usize = 40;
 
 /// Counters that all clients share.
 #[derive(Debug, Default)]
@@ -206,7 +204,7 @@ impl Crowd {
         for number in 0.. {
             tokio::time::sleep(settings.between * below(2_000) as u32 / 1_000).await;
             place.look();
-            if number % RESTART_EVERY == RESTART_EVERY / 2 {
+            if number % settings.restart_every == settings.restart_every / 2 {
                 let down = Duration::from_millis(below(1_500) as u64);
                 // Refused while it restarts.
                 report.restarts += u64::from(self.admin.restart_relay(RestartRelay { down }).await.is_ok());

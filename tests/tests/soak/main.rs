@@ -3,6 +3,7 @@
 //! A binary of its own: the allocator that counts is the whole process's.
 
 #[expect(dead_code, reason = "the others use more of it")]
+#[path = "parts.rs"]
 mod parts;
 
 use std::{alloc::System, io::Write as _, time::Duration};
@@ -29,6 +30,7 @@ fn settings(daemons: usize, clients: usize, secs: u64) -> Settings {
         time: Duration::from_secs(secs),
         plan: Some(FaultPlan::parse(FLAKY, Format::Toml).unwrap()),
         between: Duration::from_millis(100),
+        restart_every: 40,
         pause: Duration::from_millis(200),
         allocated: || ALLOCATOR.allocated(),
     }

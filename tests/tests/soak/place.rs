@@ -23,7 +23,7 @@ use super::{
 const MOST_DESCRIPTORS: usize = 4;
 /// KiB that a server's memory may have grown for good, whatever happened: the newest events, what the observer remembers, the trace's
 /// queue, the runtime's stacks, and pages that the allocator keeps between what is left.
-const MOST_KEPT: u64 = 48 << 10;
+const MOST_KEPT: u64 = 32 << 10;
 /// KiB for a thousand sessions: ids that may not come again, and what the observer remembers of them for as long as their tokens live.
 const MOST_KEPT_PER_THOUSAND: u64 = 1_000;
 /// How long a stop may take (REL-24).

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) plan: Option<FaultPlan>,
     /// Mean time between two cuts or restarts at the relay.
     pub(crate) between: Duration,
+    /// Of so many of them one is a restart of the relay.
+    pub(crate) restart_every: usize,
     /// The longest pause of a client between two calls.
     pub(crate) pause: Duration,
     /// Bytes that are allocated now.
