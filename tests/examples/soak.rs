@@ -126,17 +126,24 @@ async fn main() -> ExitCode {
     let idle = report.faults.iter().filter(|(_, fired)| **fired == 0);
     wrong.extend(idle.map(|(rule, _)| format!("{rule} never fired; run for longer")));
     if let Some(up) = up {
-        if wrong.is_empty() {
-            tell("SIGINT with everybody connected");
-            let report = interrupt(&settings).await;
-            tell(&report.text());
-            judge(&report, &mut wrong);
-        }
         if wrong.is_empty() && args.trace.is_none() {
-            // Nobody needs it; it is made anew the next time anyway.
+            // Nobody needs it.
             let _ = std::fs::remove_file(&up.trace);
         } else {
             tell(&format!("the trace is {}", up.trace.display()));
+        }
+        tell("SIGINT with everybody connected");
+        // Beside the trace of the run, which may be wanted.
+        let interrupted = Up { trace: up.trace.with_extension("interrupted.ndjson"), ..up };
+        settings.place = Where::Up(interrupted.clone());
+        let before = wrong.len();
+        let report = interrupt(&settings).await;
+        tell(&report.text());
+        judge(&report, &mut wrong);
+        if wrong.len() == before && args.trace.is_none() {
+            let _ = std::fs::remove_file(&interrupted.trace);
+        } else {
+            tell(&format!("its trace is {}", interrupted.trace.display()));
         }
     }
     tell(&format!("wrong: {wrong:?}"));

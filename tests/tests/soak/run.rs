@@ -88,6 +88,9 @@ impl Report {
             let (kib, descriptors) = (process.map(|seen| seen.kib), process.map(|seen| seen.descriptors));
             let _ = writeln!(text, "the server: KiB {kib:?}, descriptors {descriptors:?}");
             let _ = writeln!(text, "(at its start, at most, after all have left)");
+            if process[0].kib == 0 {
+                let _ = writeln!(text, "SKIPPED (its memory and descriptors): no /proc/PID here");
+            }
         }
         if self.lines > 0 {
             let _ = writeln!(text, "it stopped in {:.2} s with {} lines of trace", secs(self.stopped), self.lines);
