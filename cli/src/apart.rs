@@ -1,10 +1,6 @@
 //! Relay and control plane as processes of their own: each with its admin API, on an address of its own.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::Router;
 use sideband::env::{Env, Listener, Timeline};

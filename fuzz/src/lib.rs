@@ -19,18 +19,22 @@ use sideband_sim_kit::{
         RestartRelay, RotateKeys,
         accounts::{DaemonSettings, NewDaemon, NewUser, UserChange},
     },
+    event::Event,
     fault::{FaultPlan, FaultRule, Format},
     limits::{RelayLimits, RelayLimitsPatch},
+    observer::Observer,
 };
 
 /// The targets by name, which are the folders of the corpus, too.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, fn(&[u8])); 10] = [
     ("frame", frame),
     ("signal", signal),
     ("token", token),
     ("api_body", api_body),
     ("fault_plan", fault_plan),
     ("admin_body", admin_body),
+    ("limits", limits),
+    ("event", event),
     ("sbp", sbp),
     ("rpc", rpc),
 ];
@@ -127,16 +131,6 @@ pub fn fault_plan(data: &[u8]) {
 
 /// What the admin API takes.
 pub fn admin_body(data: &[u8]) {
-    if let Ok(patch) = RelayLimitsPatch::parse_json(data)
-        && let Ok(limits) = RelayLimits::default().patched(&patch)
-    {
-        assert_eq!(limits.check(), Ok(()));
-        assert_eq!(limits.patched(&patch), Ok(limits));
-        again(&limits);
-    }
-    if let Ok(Ok(limits)) = std::str::from_utf8(data).map(RelayLimits::parse_toml) {
-        again(&limits);
-    }
     body::<NewUser>(data);
     body::<NewDaemon>(data);
     body::<DaemonSettings>(data);
@@ -144,6 +138,36 @@ pub fn admin_body(data: &[u8]) {
     body::<RotateKeys>(data);
     body::<RestartRelay>(data);
     body::<FaultRule>(data);
+}
+
+/// A file of a relay's limits, and a change of them.
+pub fn limits(data: &[u8]) {
+    let file = std::str::from_utf8(data).ok().and_then(|text| RelayLimits::parse_toml(text).ok());
+    if let Some(limits) = file {
+        assert_eq!(limits.check(), Ok(()));
+        again(&limits);
+    }
+    if let Ok(patch) = RelayLimitsPatch::parse_json(data) {
+        again(&patch);
+        if let Ok(limits) = file.unwrap_or_default().patched(&patch) {
+            assert_eq!(limits.check(), Ok(()));
+            assert_eq!(limits.patched(&patch), Ok(limits));
+            again(&limits);
+        }
+    }
+}
+
+/// A trace, one event a line; and who judges it, whatever order it has.
+pub fn event(data: &[u8]) {
+    let mut observer = Observer::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
+        again(&event);
+        for found in observer.observe(&event) {
+            assert!(!found.mark.evidence.is_empty() && found.mark.times > 0, "{found:?}");
+        }
+        observer.tick(event.at);
+    }
 }
 
 fn body<T: DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug>(data: &[u8]) {

@@ -1,7 +1,8 @@
 //! What one daemon's socket and its clients' sockets carry: frames, signals, keepalive, the order after a resume.
 //!
 //! Driven by one call for each thing that happens; after each, [`WireObserver::poll_mark`] gives what was found. Frames are judged as
-//! they came off the wire, before any fault is done to them. A frame that is in order allocates nothing.
+//! they came off the wire, before any fault is done to them: a fault that keeps one lets the relay act on it later than those behind it
+//! are judged. A frame that is in order allocates nothing.
 //!
 //! # What is proof
 //!
@@ -52,6 +53,8 @@ struct Session {
     accept: bool,
     from_client: Option<Last>,
     from_daemon: Option<Last>,
+    /// The daemon's connection that sent Signal(ready) for it; the relay may act on that later.
+    ready: Option<u64>,
     /// The client was told that it is paused.
     paused: Option<Told>,
     /// The daemon was told that it is over, by a code that breaking has this rule.
@@ -182,6 +185,7 @@ impl WireObserver {
             accept: false,
             from_client: None,
             from_daemon: None,
+            ready: None,
             paused: None,
             over: None,
             late: false,
@@ -244,6 +248,7 @@ impl WireObserver {
     pub fn received(&mut self, at: u64, id: u64, frame: &FrameSeen) {
         let Some(connection) = self.connections.get_mut(&id).filter(|connection| !connection.over) else { return };
         connection.heard(at, frame, &mut self.found);
+        let signals = connection.role == Role::Daemon && frame.frame_type == Some(FrameType::Signal);
         let mut view = View {
             at,
             id,
@@ -265,7 +270,18 @@ impl WireObserver {
             }
             (None, None, _) => {}
         }
+        let goes_on = !connection.over;
         connection.tell(at, id, &mut self.found, &mut self.marks);
+        if let Some(named) = frame.session.filter(|_| signals && goes_on) {
+            self.named(named);
+        }
+    }
+
+    /// A daemon's Signal named a session. WIRE-17: one that is unknown counts as ended from now on, whenever the relay gets to saying so.
+    fn named(&mut self, session: SessionId) {
+        if !self.sessions.contains_key(&session) && !self.ended.contains_key(&session) {
+            self.remember(session, Ended { daemon: None, over: None });
+        }
     }
 }
 
@@ -407,7 +423,11 @@ impl View<'_> {
         if signal == Signal::Ready {
             self.earlier(id, frame);
         }
-        let pending = self.sessions.get(&id).is_some_and(|session| session.state == SessionState::Pending);
+        let known = self.sessions.get_mut(&id);
+        let pending = known.as_ref().is_some_and(|session| session.state == SessionState::Pending);
+        if let (Signal::Ready, Some(session)) = (signal, known) {
+            session.ready = Some(self.id);
+        }
         let resumes = signal == Signal::Ready || reason == Reason::StateLost;
         if pending && resumes && self.connection.spoke {
             self.found.add(Rule::Dmn11, Some(id), || {
@@ -448,7 +468,8 @@ impl View<'_> {
             self.found.add(rule, Some(id), || format!("a {} of a session known to be over", frame.name()));
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.state == SessionState::Pending && !self.connection.lossy {
+        let ready = session.ready == Some(self.id) || self.connection.lossy;
+        if session.state == SessionState::Pending && !ready {
             self.found.add(Rule::Dmn11, Some(id), || format!("a {} before Signal(ready)", frame.name()));
         }
         if frame_type == FrameType::HandshakeAccept {

@@ -2,13 +2,17 @@
 //!
 //! A binary of its own: the allocator that counts is the whole process's.
 
-mod run;
-mod trace;
+#[expect(dead_code, reason = "the others use more of it")]
+#[path = "parts.rs"]
+mod parts;
 
 use std::{alloc::System, io::Write as _, time::Duration};
 
 use cap::Cap;
-use run::{Settings, run};
+use parts::{
+    place::Where,
+    run::{Settings, run},
+};
 use sideband_sim_kit::fault::{FaultPlan, Format};
 
 #[global_allocator]
@@ -19,41 +23,20 @@ const MOST_LEFT: i64 = 256 << 10;
 
 fn settings(daemons: usize, clients: usize, secs: u64) -> Settings {
     Settings {
+        place: Where::Inside,
         seed: 7,
         daemons,
         clients,
         time: Duration::from_secs(secs),
-        plan: FaultPlan::parse(FLAKY, Format::Toml).unwrap(),
+        plan: Some(FaultPlan::parse(FLAKY, Format::Toml).unwrap()),
         between: Duration::from_millis(100),
+        restart_every: 40,
         pause: Duration::from_millis(200),
         allocated: || ALLOCATOR.allocated(),
     }
 }
 
-/// The API fails as a bad line and a busy server do; nothing here is fatal by its specification.
-const FLAKY: &str = r#"
-seed = 1
-[[fault]]
-id = "slow"
-on = "api.request"
-probability = 0.1
-do = { delay = "150ms" }
-[[fault]]
-id = "outage"
-on = "api.request"
-probability = 0.05
-do = { status = 503 }
-[[fault]]
-id = "storm"
-on = "api.request"
-probability = 0.03
-do = { status = 429, retry_after = "1s" }
-[[fault]]
-id = "cut"
-on = "api.request"
-probability = 0.03
-do = "cut"
-"#;
+const FLAKY: &str = include_str!("flaky.toml");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_endpoints_outlive_a_flaky_cloud_and_nothing_is_left_of_them() {

@@ -1,4 +1,5 @@
 //! For each rule and party a stream that breaks it, and the nearest one that does not.
 
 mod bench;
+mod kept;
 mod witnesses;
