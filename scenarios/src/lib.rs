@@ -13,8 +13,11 @@
 //! `--cfg tokio_unstable`), every `select!` is biased, nothing iterates a hash map, HTTP answers carry no `Date`, and
 //! traces hold lengths and decoded frames, never raw bytes.
 
+pub mod builtin;
 pub mod cloud;
 pub mod net;
+pub mod scenario;
+pub mod sim;
 pub mod state;
 pub mod trace;
 pub mod world;

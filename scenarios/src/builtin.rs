@@ -1,0 +1,42 @@
+//! The scenarios that come with the crate: files of `scenarios/builtin`.
+
+use crate::scenario::{Scenario, ScenarioError};
+
+/// A scenario that comes with the crate.
+#[derive(Debug, Clone, Copy)]
+pub struct Builtin {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// The file.
+    pub text: &'static str,
+}
+
+impl Builtin {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It is no scenario; a test shows that none is wrong.
+    pub fn scenario(&self) -> Result<Scenario, ScenarioError> {
+        Scenario::parse(&format!("{}.toml", self.name), self.text)
+    }
+}
+
+macro_rules! builtins {
+    ($($name:literal: $about:literal,)*) => {
+        &[$(Builtin { name: $name, about: $about, text: include_str!(concat!("../builtin/", $name, ".toml")) },)*]
+    };
+}
+
+static ALL: &[Builtin] = builtins! {};
+
+/// All of them, by name.
+pub fn all() -> &'static [Builtin] {
+    ALL
+}
+
+/// The one with this name.
+pub fn find(name: &str) -> Option<&'static Builtin> {
+    ALL.iter().find(|one| one.name == name)
+}
