@@ -14,6 +14,7 @@
 //! traces hold lengths and decoded frames, never raw bytes.
 
 pub mod builtin;
+pub mod check;
 pub mod cloud;
 pub mod net;
 pub mod scenario;

@@ -105,6 +105,20 @@ fn describe(event: &Event, sessions: &mut Sessions) -> String {
         EventKind::KeysRotated { hard, .. } => format!("keys rotated (hard: {hard})"),
         EventKind::Endpoint { report, detail } if detail.is_empty() => report.clone(),
         EventKind::Endpoint { report, detail } => format!("{report}: {detail}"),
+        EventKind::Retrying { retry, cause, .. } => format!("retrying {retry}: {cause}"),
+        EventKind::Call { name, method, .. } if name == method => format!("calls {name}"),
+        EventKind::Call { name, method, .. } => format!("calls {name} ({method})"),
+        EventKind::CallEnded { name, outcome, own, .. } => match own {
+            Some(false) => format!("{name} ends: {outcome}, the answer of another call"),
+            Some(true) | None => format!("{name} ends: {outcome}"),
+        },
+        EventKind::Served { method, .. } => format!("serves {method}"),
+        EventKind::Emitted { event, number } => format!("emits {event} {number}"),
+        EventKind::Delivered { event, number } => match number {
+            Some(number) => format!("hears {event} {number}"),
+            None => format!("hears {event}"),
+        },
+        EventKind::Fault { rule, number, on, action } => format!("!! {rule}#{number} {action} at {on}"),
         EventKind::Step { what } => format!("== {what}"),
         other => format!("{other:?}"),
     };

@@ -1,7 +1,44 @@
 //! Running scenarios: from a [`Scenario`] and a seed to what happened.
+//!
+//! | module | what |
+//! |---|---|
+//! | `control` | the run: steps, timers, phases, and turmoil's clock |
+//! | `cell` | a host as the runner sees it |
+//! | `cloud`, `endpoint`, `own` | what runs on hosts |
+//! | `methods` | what daemons answer, canaries, right answers |
+//! | `wire`, `tap` | the network, and who reads along |
+//! | `judge` | expectations |
+//! | [`builder`] | scenarios in Rust |
+//!
+//! # How a run goes
+//!
+//! *Play*: steps and faults, until all steps are done, all calls have ended and all expectations hold, or
+//! [`Scenario::duration`] is over. *Heal*: faults stop, hosts that are down start; everybody gets well in time. *Leave*:
+//! clients close, then daemons; the relay forgets them, and no key or task is left. Invariants look at all of it,
+//! expectations at the play.
+
+pub mod builder;
+mod cell;
+mod cloud;
+mod control;
+mod endpoint;
+mod judge;
+mod methods;
+mod own;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 use std::time::Duration;
 
+use sideband_protocol::{api::ApiQuirks, quirks::Quirks, relay::RelayQuirks};
+
+pub use self::{
+    builder::{Builder, Sim},
+    own::{HostContext, OwnHost},
+};
+pub(crate) use self::endpoint::{client_retry, daemon_retry};
 use crate::{
     scenario::{Scenario, ScenarioError},
     trace::Trace,
@@ -34,7 +71,8 @@ impl Run {
 /// Something that should not have happened.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
-    /// What kind of failure, the same over seeds and smaller scenarios: `invariant/events-in-order`, `expect/3`, `always/1`, `step/2`.
+    /// What kind of failure, the same over seeds: `invariant/events-in-order`, `expect/3`, `always/1`, `call/add`, `step`,
+    /// `unfinished`, `host`, `panic`.
     pub kind: String,
     /// When, in milliseconds of virtual time.
     pub at: u64,
@@ -45,8 +83,15 @@ pub struct Failure {
 /// Choices of a run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// Whether frames at the relay stay out of the trace; invariants see them anyway.
-    pub without_frames: bool,
+    /// Wrong on purpose, every endpoint of the run; for tests.
+    #[doc(hidden)]
+    pub danger_quirks: Quirks,
+    /// Wrong on purpose, every relay; for tests.
+    #[doc(hidden)]
+    pub danger_relay_quirks: RelayQuirks,
+    /// Wrong on purpose, every control plane; for tests.
+    #[doc(hidden)]
+    pub danger_api_quirks: ApiQuirks,
 }
 
 /// Why a scenario could not be run at all.
@@ -70,14 +115,6 @@ pub enum RunError {
 ///
 /// # Errors
 /// It does not hold together, or a host cannot be set up. What goes wrong in the run is in [`Run::failures`].
-pub fn run(scenario: &Scenario, seed: u64, _options: &RunOptions) -> Result<Run, RunError> {
-    scenario.check()?;
-    Ok(Run {
-        scenario: scenario.name.clone(),
-        seed,
-        trace: Trace::new(Vec::new()),
-        failures: Vec::new(),
-        never_fired: Vec::new(),
-        elapsed: Duration::ZERO,
-    })
+pub fn run(scenario: &Scenario, seed: u64, options: &RunOptions) -> Result<Run, RunError> {
+    control::run(scenario, seed, options, &[])
 }

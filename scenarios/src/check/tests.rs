@@ -1,0 +1,1 @@
+//! Each invariant catches a doctored stream of events.
