@@ -29,7 +29,9 @@ macro_rules! builtins {
     };
 }
 
-static ALL: &[Builtin] = builtins! {};
+static ALL: &[Builtin] = builtins! {
+    "daemon-blip-resume": "the daemon's socket is cut with a call in flight; the session resumes and the call ends well",
+};
 
 /// All of them, by name.
 pub fn all() -> &'static [Builtin] {
