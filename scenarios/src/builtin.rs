@@ -31,6 +31,9 @@ macro_rules! builtins {
 
 static ALL: &[Builtin] = builtins! {
     "daemon-blip-resume": "the daemon's socket is cut with a call in flight; the session resumes and the call ends well",
+    "ghost-socket-409": "a client's socket becomes a ghost; a fresh session id gets past it, and the sweep ends the ghost",
+    "partition-client": "the client is cut off for two minutes, and what it called meanwhile leaves in order afterwards",
+    "quick-connect-race": "two clients redeem one Quick Connect code; exactly one gets a session",
 };
 
 /// All of them, by name.

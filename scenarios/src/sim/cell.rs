@@ -9,7 +9,7 @@ use std::{
 };
 
 use sideband::{Client, Server};
-use sideband_api_sim::{Api, Bootstrap, Store};
+use sideband_api_sim::{Bootstrap, Store};
 use sideband_env::{Env, ShiftedClock, SeededEntropy};
 use sideband_relay_sim::Relay;
 use sideband_sim_kit::{event::{EventKind, EventSink}, fault::{FaultEngine, FaultPlan}, guard::AdminToken};
@@ -36,7 +36,6 @@ pub(super) enum Command {
 pub(super) struct Live {
     pub(super) client: Option<Client>,
     pub(super) server: Option<Server>,
-    pub(super) api: Option<Api>,
     pub(super) relay: Option<Relay>,
     pub(super) faults: Option<FaultEngine>,
 }

@@ -80,12 +80,7 @@ pub(super) async fn host(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
         }
         (None, None) => return Err("neither relay nor control plane".into()),
     };
-    cell.set_live(Live {
-        api: api.clone(),
-        relay: relay.clone(),
-        faults: Some(faults.clone()),
-        ..Live::default()
-    });
+    cell.set_live(Live { relay: relay.clone(), faults: Some(faults.clone()), ..Live::default() });
     let listener = env.network.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))).await?;
     let options = ServeOptions { date_header: false, ..ServeOptions::default() };
     let server = tokio::spawn(serve(listener, app, options, std::future::pending()));

@@ -29,7 +29,7 @@ pub enum Format {
 
 impl Format {
     /// How a member, given in camel case, is written in this language.
-    pub(super) fn member(self, camel: &str) -> String {
+    pub fn member(self, camel: &str) -> String {
         match self {
             Self::Json => camel.to_owned(),
             Self::Toml => camel.chars().fold(String::new(), |mut snake, letter| {
