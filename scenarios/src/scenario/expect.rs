@@ -34,7 +34,7 @@ pub struct Pattern {
 
 /// What must be true once the run is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Expect {
     /// An endpoint goes through these states.
     States(States),
@@ -52,7 +52,7 @@ pub enum Expect {
 
 /// What must be true at every event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Always {
     /// Such an event never comes.
     Never(Pattern),

@@ -14,6 +14,10 @@ pub fn schema() -> Value {
     for (name, schema) in schemas {
         definitions.insert(name, translated(serde_json::to_value(schema).unwrap_or_default(), false));
     }
+    // What needs no value may stand alone.
+    if let Some(Value::Array(ways)) = definitions.get_mut("Action").and_then(|action| action.get_mut("oneOf")) {
+        ways.push(json!({ "type": "string", "enum": ["restart", "crash", "rotate", "rotate_identity", "vanish"] }));
+    }
     let mut root = translated(serde_json::to_value(Scenario::schema()).unwrap_or_default(), false);
     if let Value::Object(members) = &mut root {
         members.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());

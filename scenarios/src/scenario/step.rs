@@ -52,7 +52,7 @@ pub struct After {
 
 /// What is done: one member, or its name alone if it needs no value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A client calls the daemon, or a daemon calls every client.
     Call(Call),

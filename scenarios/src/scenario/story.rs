@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use sideband_sim_kit::fault::wire::RuleText;
+use sideband_sim_kit::fault::{Format, snake, wire::RuleText};
 
 use super::{Action, Always, Expect, Host, Kind, Pattern, Scenario, Step, host::Start, step::Between};
 
@@ -69,12 +69,24 @@ fn host(host: &Host) -> String {
         for told in ["name", "kind", "count", "delay", "stagger", "start"] {
             members.remove(told);
         }
-        for (name, value) in members {
-            let name = sideband_sim_kit::fault::Format::Toml.member(name);
-            line.push_str(&format!(", {name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-        }
+        told(&mut line, std::mem::take(members));
     }
     line
+}
+
+/// Members as a file has them.
+fn told(line: &mut String, members: serde_json::Map<String, serde_json::Value>) {
+    for (name, value) in members {
+        let name = Format::Toml.member(&name);
+        match value {
+            serde_json::Value::String(text) => line.push_str(&format!(", {name} {text}")),
+            other => line.push_str(&format!(", {name} {}", snake(other, &[]))),
+        }
+    }
+}
+
+fn times(times: u64) -> String {
+    if times == 1 { "once".to_owned() } else { format!("{times} times") }
 }
 
 fn step(step: &Step) -> String {
@@ -164,15 +176,16 @@ fn links(between: &Between) -> String {
 fn fault(place: usize, rule: &RuleText) -> String {
     let mut members = serde_json::to_value(rule).unwrap_or_default();
     let id = rule.id.as_ref().map_or_else(|| format!("rule-{}", place + 1), ToString::to_string);
-    let done = members.get("do").map(ToString::to_string).unwrap_or_default();
+    let done = match members.get("do").cloned().unwrap_or_default() {
+        serde_json::Value::String(text) => text,
+        other => snake(other, &[]).to_string(),
+    };
     let mut line = format!("{id}: {done} at {}", rule.on);
     if let Some(members) = members.as_object_mut() {
         for told in ["id", "on", "do"] {
             members.remove(told);
         }
-        for (name, value) in members {
-            line.push_str(&format!(", {name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-        }
+        told(&mut line, std::mem::take(members));
     }
     line
 }
@@ -199,10 +212,10 @@ fn expect(expect: &Expect) -> String {
             let mut line = pattern(&seen.event);
             line.push_str(&match (seen.times, seen.least, seen.most) {
                 (Some(0), ..) | (None, None, Some(0)) => ": never".to_owned(),
-                (Some(times), ..) => format!(": {times} times"),
+                (Some(n), ..) => format!(": {}", times(n)),
                 (None, Some(least), Some(most)) => format!(": {least} to {most} times"),
-                (None, Some(least), None) => format!(": at least {least} times"),
-                (None, None, Some(most)) => format!(": at most {most} times"),
+                (None, Some(least), None) => format!(": at least {}", times(least)),
+                (None, None, Some(most)) => format!(": at most {}", times(most)),
                 (None, None, None) => ": at least once".to_owned(),
             });
             line.extend(seen.from.map(|from| format!(", not before {from}")));
@@ -237,7 +250,7 @@ fn always(always: &Always) -> String {
         Always::Follows(follows) => following(follows),
         Always::AtMost(most) => {
             let within = most.within.map(|within| format!(" in any {within}")).unwrap_or_default();
-            format!("at most {} times{within}: {}", most.times, pattern(&most.event))
+            format!("at most {}{within}: {}", times(most.times), pattern(&most.event))
         }
     }
 }

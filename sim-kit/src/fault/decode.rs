@@ -12,7 +12,8 @@ use super::document::{Document, Format, Key, Node, PlanError, Value};
 
 impl<'t> Document<'t> {
     /// Reads the whole document. Members are those of the type in camel case, whatever the language; below a [`Written`] they are as they
-    /// stand in the text. An enum is a text, or a table with one member.
+    /// stand in the text. An enum is a text, or a table with one
+    /// member; its names are as they stand in the text.
     ///
     /// # Errors
     /// It does not fit; the error names the innermost value to blame.
@@ -214,7 +215,7 @@ impl<'t> de::Deserializer<'t> for Reader<'t> {
             }),
             Value::Table(members) => match members.as_slice() {
                 [(key, node)] => visitor.visit_enum(Variant {
-                    name: &key.name,
+                    name: &key.written,
                     node: Some(node),
                     at: key.span.start,
                     verbatim: self.verbatim,
