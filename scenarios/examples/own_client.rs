@@ -13,7 +13,8 @@ use sideband_scenarios::{
 
 /// What runs on the host `till`: it adds up sales, and has to end with the right sum whatever the network does.
 async fn till(host: HostContext) -> Result<(), Box<dyn Error>> {
-    let client = Account::with_token(&host.api_url(), host.daemon_id(), host.access_token())?.env(host.env()).connect()?;
+    let client =
+        Account::with_token(&host.api_url(), host.daemon_id(), host.access_token())?.env(host.env()).connect()?;
     client.when_ready().await?;
     let mut sum = 0;
     for sale in 1..=10 {

@@ -20,7 +20,9 @@ impl Invariant for NothingAfter {
     fn see(&mut self, event: &Event, broken: &mut Vec<String>) {
         let host = &event.host;
         match &event.kind {
-            EventKind::Endpoint { report, .. } if event.session.is_none() && (report == "closed" || report == "ended") => {
+            EventKind::Endpoint { report, .. }
+                if event.session.is_none() && (report == "closed" || report == "ended") =>
+            {
                 self.closed.insert(host.clone());
             }
             EventKind::Endpoint { report, detail } if report == "state" && detail != "closed" => {

@@ -72,7 +72,10 @@ fn opened() -> Event {
 
 #[test]
 fn whole_streams_break_nothing() {
-    assert_eq!(broken(&[call(1), call(2), served(1), served(2), ended(2, "result", Some(true)), ended(1, "x", None)]), [""; 0]);
+    assert_eq!(
+        broken(&[call(1), call(2), served(1), served(2), ended(2, "result", Some(true)), ended(1, "x", None)]),
+        [""; 0]
+    );
     assert_eq!(broken(&[heard(1), heard(2), heard(9), report("closed", "")]), [""; 0]);
     assert_eq!(broken(&[data(0), data(1), opened()]), [""; 0]);
     let waits = [retrying("client", 0, 1_100, None), at(2_101, report("state", "connecting"))];

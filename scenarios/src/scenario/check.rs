@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sideband_sim_kit::{
     event::EventKind,
-    fault::{PathStep, PathStep::{Item, Member}},
+    fault::{
+        PathStep,
+        PathStep::{Item, Member},
+    },
 };
 
-use super::{
-    Action, Always, Expect, Host, Kind, Pattern, Scenario, Step,
-    host::MAX_COPIES,
-    parse::Misfit,
-};
+use super::{Action, Always, Expect, Host, Kind, Pattern, Scenario, Step, host::MAX_COPIES, parse::Misfit};
 use crate::check::NAMES;
 
 /// Most times that a step is repeated.
@@ -41,7 +40,8 @@ pub(super) fn check(scenario: &Scenario) -> Checked {
         return Err(wrong([Member("name")], NAME));
     }
     let tick = scenario.tick();
-    if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick) || tick.subsec_nanos() % 1_000_000 != 0 {
+    if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick) || tick.subsec_nanos() % 1_000_000 != 0
+    {
         return Err(wrong([Member("tick")], "a tick is of whole milliseconds, from 1ms to 100ms"));
     }
     hosts(scenario)?;
@@ -139,7 +139,9 @@ fn hosts(scenario: &Scenario) -> Checked {
         let needs = |fits: fn(Kind) -> bool| scenario.hosts.iter().any(|other| fits(other.kind));
         let (api, relay) = (needs(Kind::has_api), needs(Kind::has_relay));
         match host.kind {
-            Kind::Api if !relay => return Err(misfit("kind", "an `api` needs a relay, of which there is none".to_owned())),
+            Kind::Api if !relay => {
+                return Err(misfit("kind", "an `api` needs a relay, of which there is none".to_owned()));
+            }
             Kind::Relay | Kind::Daemon | Kind::Client | Kind::QuickConnect if !api => {
                 return Err(misfit("kind", "it needs a control plane: a host of the kind `api` or `cloud`".to_owned()));
             }
@@ -240,7 +242,9 @@ fn step(scenario: &Scenario, step: &Step) -> Checked {
         None => None,
         Some(host) => {
             known(scenario, host).map_err(|text| wrong([Member("host")], text))?;
-            let of = |name: &String| scenario.all_hosts().into_iter().find(|(one, _)| one == name).map(|(_, host)| host.kind);
+            let of = |name: &String| {
+                scenario.all_hosts().into_iter().find(|(one, _)| one == name).map(|(_, host)| host.kind)
+            };
             scenario.hosts_called(host).first().and_then(of)
         }
     };
@@ -306,7 +310,8 @@ fn action(scenario: &Scenario, action: &Action) -> Checked {
     };
     match action {
         Action::Redeem(code) => {
-            let made = scenario.steps.iter().any(|step| matches!(&step.action, Action::Code(made) if made.name == *code));
+            let made =
+                scenario.steps.iter().any(|step| matches!(&step.action, Action::Code(made) if made.name == *code));
             if made { Ok(()) } else { Err(wrong([Member("redeem")], format!("no step makes the code `{code}`"))) }
         }
         Action::Code(code) if code.name.is_empty() => Err(wrong([Member("code"), Member("name")], "a code has a name")),
@@ -403,7 +408,10 @@ fn expectation(scenario: &Scenario, expect: &Expect) -> Checked {
                 host("call", name)?;
             }
             if call.ends.is_empty() {
-                return Err(wrong([Member("call"), Member("ends")], "how it may end belongs here: `result`, or errors"));
+                return Err(wrong(
+                    [Member("call"), Member("ends")],
+                    "how it may end belongs here: `result`, or errors",
+                ));
             }
             if scenario.steps.iter().any(|step| makes(step, &call.name)) {
                 return Ok(());
@@ -421,7 +429,9 @@ fn makes(step: &Step, name: &str) -> bool {
         None => pattern == name,
         Some((before, after)) => {
             let number = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-            number.and_then(|number| number.parse().ok()).is_some_and(|n: u32| (1..=step.times.unwrap_or(1)).contains(&n))
+            number
+                .and_then(|number| number.parse().ok())
+                .is_some_and(|n: u32| (1..=step.times.unwrap_or(1)).contains(&n))
         }
     }
 }

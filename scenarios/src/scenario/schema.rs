@@ -1,7 +1,7 @@
 //! The JSON schema of scenario files, from the types: for editors that know TOML, and for who writes scenarios by program.
 
-use sideband_sim_kit::fault::Format;
 use serde_json::{Map, Value, json};
+use sideband_sim_kit::fault::Format;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Scenario;

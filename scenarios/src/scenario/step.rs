@@ -135,8 +135,8 @@ pub struct Call {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub result: Option<Written>,
-    /// The errors that it may end with: `rpc_timeout`, `not_connected` …, `rpc_error:2000` with the wire's code. With `result`, either is
-    /// good; without both, any end is.
+    /// The errors that it may end with: `rpc_timeout`, `not_connected` …, `rpc_error:2000` with the wire's code; `any` for any end. With
+    /// `result`, either is good; without both, any result is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
 }

@@ -111,7 +111,8 @@ fn step(step: &Step) -> String {
 }
 
 fn action(action: &Action) -> String {
-    let lasting = |lasts: Option<sideband_sim_kit::fault::Time>| lasts.map(|time| format!(" for {time}")).unwrap_or_default();
+    let lasting =
+        |lasts: Option<sideband_sim_kit::fault::Time>| lasts.map(|time| format!(" for {time}")).unwrap_or_default();
     match action {
         Action::Call(call) => {
             let params = call.params.as_ref().map(|params| format!(" with {}", params.0)).unwrap_or_default();

@@ -10,9 +10,13 @@ use std::{
 
 use sideband::{Client, Server};
 use sideband_api_sim::{Bootstrap, Store};
-use sideband_env::{Env, ShiftedClock, SeededEntropy};
+use sideband_env::{Env, SeededEntropy, ShiftedClock};
 use sideband_relay_sim::Relay;
-use sideband_sim_kit::{event::{EventKind, EventSink}, fault::{FaultEngine, FaultPlan}, guard::AdminToken};
+use sideband_sim_kit::{
+    event::{EventKind, EventSink},
+    fault::{FaultEngine, FaultPlan},
+    guard::AdminToken,
+};
 use tokio::sync::Notify;
 
 use super::{Failure, RunOptions, wire::Wire};

@@ -207,9 +207,7 @@ async fn act(
             let how = RotateKeys { hard: rotate.hard, overlap_seconds: rotate.overlap.map(|time| time.0.as_secs()) };
             api.rotate_with(how).map(drop).map_err(|error| error.to_string())
         }
-        (Action::Limits(patch), _, Some(relay)) => {
-            relay.set_limits(patch).map(drop).map_err(|error| error.to_string())
-        }
+        (Action::Limits(patch), _, Some(relay)) => relay.set_limits(patch).map(drop).map_err(|error| error.to_string()),
         (Action::Drop(host), _, Some(relay)) => {
             match common.credentials.get(host) {
                 Some(daemon) => {

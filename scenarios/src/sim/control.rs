@@ -77,12 +77,7 @@ struct Control<'a> {
     over: bool,
 }
 
-pub(super) fn run(
-    scenario: &Scenario,
-    seed: u64,
-    options: &RunOptions,
-    own: &[OwnHost],
-) -> Result<Run, RunError> {
+pub(super) fn run(scenario: &Scenario, seed: u64, options: &RunOptions, own: &[OwnHost]) -> Result<Run, RunError> {
     scenario.check()?;
     for (name, host) in scenario.all_hosts() {
         if host.kind == Kind::Own && !own.iter().any(|own| own.name == host.name) {
@@ -120,7 +115,8 @@ impl<'a> Control<'a> {
     fn new(scenario: &'a Scenario, seed: u64, options: &RunOptions, own: &[OwnHost]) -> Result<Self, RunError> {
         let outside = Arc::new(AtomicU64::new(0));
         let told = outside.clone();
-        let time = move || turmoil::sim_elapsed().map_or_else(|| told.load(Ordering::SeqCst), |at| at.as_millis() as u64);
+        let time =
+            move || turmoil::sim_elapsed().map_or_else(|| told.load(Ordering::SeqCst), |at| at.as_millis() as u64);
         let sink = EventSink::with_time(time, "run", 0);
         let inbox = Arc::new(Mutex::new(Vec::new()));
         let into = inbox.clone();
@@ -430,11 +426,14 @@ impl<'a> Control<'a> {
                 if let Action::RemoveFault(id) = action {
                     common.wire.remove_fault(id);
                 }
-                for cell in common.cells.values().filter(|cell| cell.spec.kind.has_api() || cell.spec.kind.has_relay()) {
+                for cell in common.cells.values().filter(|cell| cell.spec.kind.has_api() || cell.spec.kind.has_relay())
+                {
                     let here = match action {
                         Action::AddFault(rule) => match rule.on {
                             Place::ApiRequest | Place::Keys => cell.spec.kind.has_api(),
-                            Place::RelayUpgrade | Place::RelayFrame | Place::RelayConnection => cell.spec.kind.has_relay(),
+                            Place::RelayUpgrade | Place::RelayFrame | Place::RelayConnection => {
+                                cell.spec.kind.has_relay()
+                            }
                             Place::Net => false,
                         },
                         _ => true,
@@ -479,8 +478,13 @@ impl<'a> Control<'a> {
                     self.fail(format!("check/{host}"), format!("{host} is {state} and not {}", is.state));
                 }
             }
-            Action::Close | Action::Rotate(_) | Action::Limits(_) | Action::Drop(_) | Action::AddFault(_)
-            | Action::RemoveFault(_) | Action::Code(_) => {
+            Action::Close
+            | Action::Rotate(_)
+            | Action::Limits(_)
+            | Action::Drop(_)
+            | Action::AddFault(_)
+            | Action::RemoveFault(_)
+            | Action::Code(_) => {
                 common.note(host, said(action));
                 if let Some(cell) = cell {
                     cell.tell(Command::Do(action.clone()));
@@ -523,7 +527,8 @@ impl<'a> Control<'a> {
     /// A host's process is gone at once.
     fn crash(&mut self, host: &str, down: &Down, what: &str) {
         let Some(cell) = self.common.cell(host).cloned() else { return };
-        self.common.note(host, if down.lose_state { format!("{what}, and has lost its state") } else { what.to_owned() });
+        self.common
+            .note(host, if down.lose_state { format!("{what}, and has lost its state") } else { what.to_owned() });
         self.take_down(&cell, down.lose_state);
         if !down.stay_down {
             let pause = down.down.map_or(0, |time| time.0.as_millis() as u64);
@@ -677,9 +682,8 @@ impl<'a> Control<'a> {
         }
         let until = self.now() + ENDING.as_millis() as u64;
         while !self.over && self.now() < until {
-            let gone = |cell: &Arc<Cell>| {
-                !which(cell.spec.kind) || !cell.is_up() || cell.stopped.load(Ordering::SeqCst)
-            };
+            let gone =
+                |cell: &Arc<Cell>| !which(cell.spec.kind) || !cell.is_up() || cell.stopped.load(Ordering::SeqCst);
             if self.common.cells.values().all(gone) {
                 return;
             }
@@ -707,7 +711,14 @@ impl<'a> Control<'a> {
                     let relay = cell.live().relay?;
                     let status = relay.status();
                     let empty = status.daemons.is_empty() && relay.open_connections() == 0;
-                    (!empty).then(|| format!("{}: {} daemons, {} connections", cell.name, status.daemons.len(), relay.open_connections()))
+                    (!empty).then(|| {
+                        format!(
+                            "{}: {} daemons, {} connections",
+                            cell.name,
+                            status.daemons.len(),
+                            relay.open_connections()
+                        )
+                    })
                 })
                 .collect();
             if full.is_empty() && self.now() >= left_over {
@@ -845,9 +856,7 @@ fn numbered(action: &Action, n: u32) -> Action {
             Value::String(text) if text == "{n}" => n.into(),
             Value::String(text) => text.replace("{n}", &n.to_string()).into(),
             Value::Array(items) => items.iter().map(|item| fill(item, n)).collect(),
-            Value::Object(members) => {
-                members.iter().map(|(name, value)| (name.clone(), fill(value, n))).collect()
-            }
+            Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), fill(value, n))).collect(),
             other => other.clone(),
         }
     }

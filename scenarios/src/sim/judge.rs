@@ -136,7 +136,9 @@ fn one(scenario: &Scenario, expect: &Expect, events: &[Event]) -> Judged {
             }
             match patterns.get(next) {
                 None => Ok(()),
-                Some(missing) => Err((end(events), format!("number {} of the order is missing: {}", next + 1, shown(missing)))),
+                Some(missing) => {
+                    Err((end(events), format!("number {} of the order is missing: {}", next + 1, shown(missing))))
+                }
             }
         }
         Expect::Follows(follows) => follow(scenario, follows, events),
@@ -184,7 +186,9 @@ fn count(scenario: &Scenario, seen: &Seen, events: &[Event]) -> Judged {
     let matcher = Matcher::new(&seen.event, scenario);
     let at: Vec<u64> = events.iter().filter(|event| matcher.matches(event)).map(|event| event.at).collect();
     let number = at.len() as u64;
-    let wrong = |what: String| Err((at.last().copied().unwrap_or_else(|| end(events)), format!("{}: {what}", shown(&seen.event))));
+    let wrong = |what: String| {
+        Err((at.last().copied().unwrap_or_else(|| end(events)), format!("{}: {what}", shown(&seen.event))))
+    };
     let least = seen.times.or(seen.least).unwrap_or(if seen.most.is_some() { 0 } else { 1 });
     if number < least {
         return wrong(format!("seen {number} times, at least {least} belong there"));
@@ -235,7 +239,9 @@ fn at_most(scenario: &Scenario, most: &AtMost, events: &[Event]) -> Judged {
     };
     match at.windows(size).find(near) {
         None => Ok(()),
-        Some(window) => Err((window[window.len() - 1], format!("{} came more than {} times", shown(&most.event), most.times))),
+        Some(window) => {
+            Err((window[window.len() - 1], format!("{} came more than {} times", shown(&most.event), most.times)))
+        }
     }
 }
 
@@ -253,7 +259,10 @@ fn ends(scenario: &Scenario, call: &CallEnds, events: &[Event]) -> Judged {
                 ended += 1;
                 let took = u128::from(event.at - begun.get(number).copied().unwrap_or(event.at));
                 if !call.ends.iter().any(|one| is_error(one, outcome)) {
-                    return Err((event.at, format!("{} ended with {outcome} and not {}", call.name, call.ends.join(" or "))));
+                    return Err((
+                        event.at,
+                        format!("{} ended with {outcome} and not {}", call.name, call.ends.join(" or ")),
+                    ));
                 }
                 if call.within.is_some_and(|within| took > within.0.as_millis()) {
                     return Err((event.at, format!("{} took {took} ms", call.name)));

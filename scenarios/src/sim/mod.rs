@@ -34,11 +34,11 @@ use std::time::Duration;
 
 use sideband_protocol::{api::ApiQuirks, quirks::Quirks, relay::RelayQuirks};
 
+pub(crate) use self::endpoint::{client_retry, daemon_retry};
 pub use self::{
     builder::{Builder, Sim},
     own::{HostContext, OwnHost},
 };
-pub(crate) use self::endpoint::{client_retry, daemon_retry};
 use crate::{
     scenario::{Scenario, ScenarioError},
     trace::Trace,

@@ -1,6 +1,11 @@
 //! The host `own`: code of a Rust user, built on the SDK or on anything else that takes the seams.
 
-use std::{fmt, future::Future, pin::Pin, sync::{Arc, atomic::Ordering}};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use sideband::env::Env;
 use sideband_sim_kit::event::EventKind;
@@ -9,7 +14,10 @@ use super::{
     cell::{Cell, Command, Common},
     cloud::base,
 };
-use crate::{cloud::relay_url, scenario::{Action, Kind}};
+use crate::{
+    cloud::relay_url,
+    scenario::{Action, Kind},
+};
 
 type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
 

@@ -146,7 +146,8 @@ mod tests {
             assert_eq!(seen(true, &frame(Some([1, 2, 3, 4]), &payload), chunk), 1);
             assert_eq!(seen(false, &frame(None, &payload), chunk), 1);
             assert_eq!(seen(false, &frame(None, &payload[..210]), chunk), 0);
-            let twice = [frame(Some([9, 8, 7, 6]), &[0; 300]), frame(Some([1, 2, 3, 4]), &payload)[18..].to_vec()].concat();
+            let twice =
+                [frame(Some([9, 8, 7, 6]), &[0; 300]), frame(Some([1, 2, 3, 4]), &payload)[18..].to_vec()].concat();
             assert_eq!(seen(true, &twice, chunk), 1);
         }
     }

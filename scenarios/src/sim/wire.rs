@@ -23,7 +23,7 @@ use sideband_env::{BoxFuture, BoxStream, EntropySource, Listener, Network, Seede
 use sideband_protocol::{Entropy, Instant};
 use sideband_sim_kit::{
     event::EventSink,
-    fault::{Fired, FaultPlan, FaultRule, Faults, NetAction, NetPoint, Place, rules::Holds},
+    fault::{FaultPlan, FaultRule, Faults, Fired, NetAction, NetPoint, Place, rules::Holds},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -528,14 +528,8 @@ impl AsyncRead for WireStream {
             ready!(Pin::new(&mut this.inner).poll_read(cx, &mut into))?;
             let filled = into.filled().len();
             bytes.truncate(filled);
-            this.packet = Some(Packet {
-                bytes,
-                taken: 0,
-                waits: Vec::new(),
-                sleep: None,
-                resend: RESEND,
-                judged: false,
-            });
+            this.packet =
+                Some(Packet { bytes, taken: 0, waits: Vec::new(), sleep: None, resend: RESEND, judged: false });
         }
         ready!(this.pass(cx))?;
         if let Some(packet) = &mut this.packet {
