@@ -25,9 +25,8 @@ impl Invariant for EndsOnce {
                 self.open.insert(*call, (event.host.clone(), name.clone()));
             }
             EventKind::CallEnded { call, name, outcome, .. } => {
-                if self.open.remove(call).is_none() {
-                    broken.push(format!("{}: the call {name} ended again, with {outcome}", event.host));
-                }
+                let known = self.open.remove(call).is_some();
+                broken.extend((!known).then(|| format!("{}: the call {name} ended again, with {outcome}", event.host)));
             }
             _ => {}
         }

@@ -25,10 +25,10 @@ impl Invariant for NothingAfter {
             {
                 self.closed.insert(host.clone());
             }
-            EventKind::Endpoint { report, detail } if report == "state" && detail != "closed" => {
-                if self.closed.contains(host) {
-                    broken.push(format!("{host}: {detail} after it was closed"));
-                }
+            EventKind::Endpoint { report, detail }
+                if report == "state" && detail != "closed" && self.closed.contains(host) =>
+            {
+                broken.push(format!("{host}: {detail} after it was closed"));
             }
             EventKind::Delivered { event: name, .. } if self.closed.contains(host) => {
                 broken.push(format!("{host}: {name} was delivered after close"));

@@ -40,7 +40,8 @@ pub(super) fn check(scenario: &Scenario) -> Checked {
         return Err(wrong([Member("name")], NAME));
     }
     let tick = scenario.tick();
-    if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick) || tick.subsec_nanos() % 1_000_000 != 0
+    if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick)
+        || !tick.subsec_nanos().is_multiple_of(1_000_000)
     {
         return Err(wrong([Member("tick")], "a tick is of whole milliseconds, from 1ms to 100ms"));
     }
@@ -337,7 +338,7 @@ fn action(scenario: &Scenario, action: &Action) -> Checked {
             let text = "a probability of loss is from 0 to less than 1; for all use `partition`";
             Err(wrong([Member("loss"), Member("probability")], text))
         }
-        Action::AddFault(rule) => sideband_sim_kit::fault::FaultRule::try_from(rule.clone())
+        Action::AddFault(rule) => sideband_sim_kit::fault::FaultRule::try_from((**rule).clone())
             .map(drop)
             .map_err(|error| wrong([Member("addFault")], error.message)),
         _ => Ok(()),

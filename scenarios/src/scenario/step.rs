@@ -85,7 +85,7 @@ pub enum Action {
     /// A relay's limits change.
     Limits(RelayLimitsPatch),
     /// A rule joins the fault plan.
-    AddFault(RuleText),
+    AddFault(Box<RuleText>),
     /// A rule leaves the fault plan, by its id.
     RemoveFault(String),
     /// Nothing passes between the hosts of two lists, in either direction, and nobody is told.

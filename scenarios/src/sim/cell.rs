@@ -26,14 +26,8 @@ use crate::{
     world::EPOCH,
 };
 
-/// What a host is told.
-#[derive(Debug, Clone)]
-pub(super) enum Command {
-    /// Does a step of the scenario.
-    Do(Action),
-    /// Ends in order and says so.
-    Shutdown,
-}
+/// What a host is told: a step of the scenario, or, if none, to end in order and say so.
+pub(super) type Command = Option<Action>;
 
 /// What a host can be looked at by.
 #[derive(Clone, Default)]

@@ -19,7 +19,7 @@ use sideband_sim_kit::{
     server::{ServeOptions, serve},
 };
 
-use super::cell::{Cell, Command, Common, Live, lock};
+use super::cell::{Cell, Common, Live, lock};
 use crate::{
     cloud::{LatePresence, relay_url, upgrades_to},
     scenario::Action,
@@ -84,11 +84,8 @@ pub(super) async fn host(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     let listener = env.network.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))).await?;
     let options = ServeOptions { date_header: false, ..ServeOptions::default() };
     let server = tokio::spawn(serve(listener, app, options, std::future::pending()));
-    loop {
-        match cell.command().await {
-            Command::Do(action) => act(&common, &cell, &action, api.as_ref(), relay.as_ref(), &faults).await,
-            Command::Shutdown => break,
-        }
+    while let Some(action) = cell.command().await {
+        act(&common, &cell, &action, api.as_ref(), relay.as_ref(), &faults).await;
     }
     if let Some(relay) = &relay {
         relay.shutdown().await;
@@ -217,7 +214,7 @@ async fn act(
             }
             Ok(())
         }
-        (Action::AddFault(rule), _, _) => match FaultRule::try_from(rule.clone()) {
+        (Action::AddFault(rule), _, _) => match FaultRule::try_from((**rule).clone()) {
             Ok(rule) => faults.add(rule).map(drop).map_err(|error| error.to_string()),
             Err(error) => Err(error.message),
         },

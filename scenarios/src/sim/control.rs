@@ -21,7 +21,7 @@ use sideband_sim_kit::{
 
 use super::{
     Failure, OwnHost, Run, RunError, RunOptions,
-    cell::{Cell, Command, Common, Live, lock},
+    cell::{Cell, Common, Live, lock},
     cloud, endpoint,
     judge::{Matcher, judge},
     own::{self, Code},
@@ -417,7 +417,7 @@ impl<'a> Control<'a> {
             }
             Action::Note(what) => common.note(if host.is_empty() { "run" } else { host }, what.clone()),
             Action::AddFault(rule) if rule.on == Place::Net => {
-                let outcome = FaultRule::try_from(rule.clone()).map_err(|error| error.message);
+                let outcome = FaultRule::try_from((**rule).clone()).map_err(|error| error.message);
                 if let Err(problem) = outcome.and_then(|rule| common.wire.add_fault(rule)) {
                     self.fail("step", problem);
                 }
@@ -439,7 +439,7 @@ impl<'a> Control<'a> {
                         _ => true,
                     };
                     if here {
-                        cell.tell(Command::Do(action.clone()));
+                        cell.tell(Some(action.clone()));
                     }
                 }
             }
@@ -461,7 +461,7 @@ impl<'a> Control<'a> {
             Action::Restart(down) => {
                 if let Some(cell) = cell {
                     common.note(host, "restarts");
-                    cell.tell(Command::Shutdown);
+                    cell.tell(None);
                     let deadline = self.now() + ENDING.as_millis() as u64;
                     self.restarting.push((host.to_owned(), down.clone(), deadline));
                 }
@@ -487,12 +487,12 @@ impl<'a> Control<'a> {
             | Action::Code(_) => {
                 common.note(host, said(action));
                 if let Some(cell) = cell {
-                    cell.tell(Command::Do(action.clone()));
+                    cell.tell(Some(action.clone()));
                 }
             }
             Action::Call(_) | Action::Emit(_) | Action::Subscribe(_) | Action::Broadcast(_) | Action::Tick(_) => {
                 if let Some(cell) = cell {
-                    cell.tell(Command::Do(action.clone()));
+                    cell.tell(Some(action.clone()));
                 }
             }
         }
@@ -678,7 +678,7 @@ impl<'a> Control<'a> {
 
     fn tell_to_end(&mut self, which: impl Fn(Kind) -> bool) {
         for cell in self.common.cells.values().filter(|cell| which(cell.spec.kind) && cell.is_up()) {
-            cell.tell(Command::Shutdown);
+            cell.tell(None);
         }
         let until = self.now() + ENDING.as_millis() as u64;
         while !self.over && self.now() < until {

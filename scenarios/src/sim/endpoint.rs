@@ -17,7 +17,7 @@ use sideband_sim_kit::event::{EventKind, EventSink};
 use tokio::time::sleep;
 
 use super::{
-    cell::{Cell, Command, Common, Live, lock},
+    cell::{Cell, Common, Live, lock},
     cloud::base,
     methods,
 };
@@ -150,8 +150,8 @@ pub(super) async fn client(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     tokio::spawn(record_events(subscription, sink.clone(), None));
     loop {
         match cell.command().await {
-            Command::Do(Action::Call(call)) => make_call(&common, &cell, &client, call, None),
-            Command::Do(Action::Emit(emit)) => {
+            Some(Action::Call(call)) => make_call(&common, &cell, &client, call, None),
+            Some(Action::Emit(emit)) => {
                 let number = cell.number(&emit.event);
                 let data = methods::payload(emit.data.as_ref().map(|data| &data.0), number);
                 sink.emit(None, None, EventKind::Emitted { event: emit.event.clone(), number });
@@ -160,18 +160,18 @@ pub(super) async fn client(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
                     sink.emit(None, None, EventKind::Endpoint { report: "emit_failed".to_owned(), detail: what });
                 }
             }
-            Command::Do(Action::Subscribe(pattern)) => {
+            Some(Action::Subscribe(pattern)) => {
                 let subscription = client.subscribe(&pattern)?;
                 let mark = sink.for_host(&cell.name);
                 tokio::spawn(record_events(subscription, mark, Some(pattern)));
             }
-            Command::Do(Action::Close) => {
+            Some(Action::Close) => {
                 cell.closed.store(true, Ordering::SeqCst);
                 let client = client.clone();
                 tokio::spawn(async move { client.close().await });
             }
-            Command::Do(_) => common.fail("step", format!("{}: a client cannot do that", cell.name)),
-            Command::Shutdown => break,
+            Some(_) => common.fail("step", format!("{}: a client cannot do that", cell.name)),
+            None => break,
         }
     }
     client.close().await;
@@ -283,16 +283,16 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     tokio::spawn(record_server(server.events(), sink.clone(), cell.clone()));
     loop {
         match cell.command().await {
-            Command::Do(Action::Call(call)) => {
+            Some(Action::Call(call)) => {
                 for connection in server.connections() {
                     make_call(&common, &cell, &connection, call.clone(), Some(connection.session()));
                 }
             }
-            Command::Do(Action::Emit(emit) | Action::Broadcast(emit)) => {
+            Some(Action::Emit(emit) | Action::Broadcast(emit)) => {
                 let data = emit.data.as_ref().map(|data| &data.0);
                 broadcast(&cell, &server, &sink, &emit.event, data).await;
             }
-            Command::Do(Action::Tick(tick)) => {
+            Some(Action::Tick(tick)) => {
                 let (cell, server, sink) = (cell.clone(), server.downgrade(), sink.clone());
                 tokio::spawn(async move {
                     for _ in 0..tick.times {
@@ -303,7 +303,7 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
                     }
                 });
             }
-            Command::Do(Action::Code(code)) => {
+            Some(Action::Code(code)) => {
                 let (server, common, sink) = (server.clone(), common.clone(), sink.clone());
                 tokio::spawn(async move {
                     let (report, detail) = match server.create_quick_connect(code.ttl.map(|time| time.0)).await {
@@ -316,13 +316,13 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
                     sink.emit(None, None, EventKind::Endpoint { report: report.to_owned(), detail });
                 });
             }
-            Command::Do(Action::Close) => {
+            Some(Action::Close) => {
                 cell.closed.store(true, Ordering::SeqCst);
                 let server = server.clone();
                 tokio::spawn(async move { server.close().await });
             }
-            Command::Do(_) => common.fail("step", format!("{}: a daemon cannot do that", cell.name)),
-            Command::Shutdown => break,
+            Some(_) => common.fail("step", format!("{}: a daemon cannot do that", cell.name)),
+            None => break,
         }
     }
     server.close().await;

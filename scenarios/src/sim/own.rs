@@ -11,7 +11,7 @@ use sideband::env::Env;
 use sideband_sim_kit::event::EventKind;
 
 use super::{
-    cell::{Cell, Command, Common},
+    cell::{Cell, Common},
     cloud::base,
 };
 use crate::{
@@ -116,10 +116,7 @@ impl HostContext {
 
     /// The next step of the scenario for this host; `None` once it is to end.
     pub async fn step(&self) -> Option<Action> {
-        match self.cell.command().await {
-            Command::Do(action) => Some(action),
-            Command::Shutdown => None,
-        }
+        self.cell.command().await
     }
 }
 
