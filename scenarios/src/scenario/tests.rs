@@ -71,3 +71,35 @@ fn the_schema_in_the_repository_is_that_of_the_types() {
     }
     assert!(std::fs::read_to_string(path).unwrap() == schema, "run this test with SIDEBAND_UPDATE_SCHEMA=1");
 }
+
+#[test]
+fn the_schema_takes_every_builtin_and_refuses_what_is_none() {
+    let schema = jsonschema::validator_for(&schema::schema()).unwrap();
+    let json = |text: &str| toml::from_str::<serde_json::Value>(text).unwrap();
+    for one in builtin::all() {
+        let wrong: Vec<_> = schema.iter_errors(&json(one.text)).map(|error| error.to_string()).collect();
+        assert_eq!(wrong, [""; 0], "{}", one.name);
+        let written = one.scenario().unwrap().to_toml();
+        assert!(schema.is_valid(&json(&written)), "{written}");
+    }
+    let bare = "[[step]]\nat = \"1s\"\nhost = \"daemon\"\ndo = \"rotate_identity\"\n";
+    assert!(schema.is_valid(&json(&format!("{HOSTS}{bare}"))));
+    for wrong in [
+        "[[step]]\nat = \"1s\"\nhost = \"client\"\ndo = \"jump\"\n",
+        "[[step]]\nat = 1\nhost = \"client\"\ndo = \"close\"\n",
+        "[[step]]\nat = \"1s\"\nhost = \"client\"\ndo = { call = { methd = \"add\" } }\n",
+        "[[host]]\nname = \"x\"\nkind = \"router\"\n",
+        "[[expect]]\nseen = { times = 3 }\n",
+    ] {
+        assert!(!schema.is_valid(&json(&format!("{HOSTS}{wrong}"))), "{wrong}");
+    }
+}
+
+#[test]
+fn names_of_actions_stand_alone_where_they_need_no_value() {
+    for name in ["restart", "crash", "rotate_identity", "vanish", "close", "start"] {
+        let text = format!("{HOSTS}[[step]]\nat = \"1s\"\nhost = \"daemon\"\ndo = \"{name}\"\n");
+        let scenario = Scenario::parse("x.toml", &text).unwrap();
+        assert_eq!(Scenario::parse("x.toml", &scenario.to_toml()).unwrap(), scenario, "{name}");
+    }
+}

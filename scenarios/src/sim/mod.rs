@@ -2,11 +2,12 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `control` | the run: steps, timers, phases, and turmoil's clock |
+//! | `control` | the run: turmoil's clock, timers, who looks at what happens |
+//! | `steps`, `phases` | what a run does, and how it ends |
 //! | `cell` | a host as the runner sees it |
 //! | `cloud`, `endpoint`, `own` | what runs on hosts |
 //! | `methods` | what daemons answer, canaries, right answers |
-//! | `wire`, `tap` | the network, and who reads along |
+//! | `wire`, `stream`, `tap` | the network, its streams, and who reads along |
 //! | `judge` | expectations |
 //! | [`builder`] | scenarios in Rust |
 //!
@@ -25,6 +26,9 @@ mod endpoint;
 mod judge;
 mod methods;
 mod own;
+mod phases;
+mod steps;
+mod stream;
 mod tap;
 #[cfg(test)]
 mod tests;

@@ -211,3 +211,97 @@ fn net_rules_of_the_fault_plan() {
     );
     assert_eq!(kinds(&scenario, None), BTreeSet::new());
 }
+
+#[test]
+fn relay_empties_is_broken_by_who_stays() {
+    let sim = Sim::builder().host("cloud", crate::scenario::Kind::Cloud).own("mine", |host| async move {
+        let daemon = sideband::Daemon::new(&host.api_url(), &host.relay_url(), host.api_key())?.env(host.env());
+        let server = daemon.listen().await?;
+        // It does not listen to the run, which tells it to end.
+        server.ended().await;
+        Ok(())
+    });
+    let kinds: Vec<_> = sim.run(0).unwrap().failures.into_iter().map(|failure| failure.kind).collect();
+    assert_eq!(kinds, ["host", "invariant/relay-empties"]);
+}
+
+#[test]
+fn what_does_not_come_about_is_a_failure() {
+    let scenario = scenario(
+        "duration = \"5s\"
+        [[step]]
+        after = { event = { host = \"client\", report = \"resumed\" } }
+        host = \"client\"
+        do = \"close\"
+        [[step]]
+        at = \"1s\"
+        host = \"client\"
+        do = { call = { method = \"boom\" } }
+        [[step]]
+        at = \"2s\"
+        host = \"client\"
+        do = { check = { state = \"paused\" } }
+        [[expect]]
+        seen = { event = { kind = \"swept\" } }
+        [[always]]
+        never = { kind = \"served\" }",
+    );
+    let kinds = kinds(&scenario, None);
+    let wanted = ["always/1", "call/boom", "check/client", "expect/1", "unfinished"];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn a_host_that_panics_fails_the_run() {
+    let sim = Sim::builder().host("cloud", crate::scenario::Kind::Cloud).host("daemon", crate::scenario::Kind::Daemon);
+    let sim = sim.own("mine", |_| async move { panic!("on purpose") });
+    let kinds: Vec<_> = sim.run(0).unwrap().failures.into_iter().map(|failure| failure.kind).collect();
+    assert!(kinds.contains(&"panic".to_owned()), "{kinds:?}");
+}
+
+/// With one-way loss the other direction stays whole: the daemon hears the client, the client hears nothing.
+#[test]
+fn one_way_loss_holds_holds_and_loss_by_chance() {
+    let scenario = scenario(
+        "duration = \"3m\"
+        [[step]]
+        at = \"3s\"
+        do = { partition_one_way = { from = \"cloud\", to = \"client\", for = \"5s\" } }
+        [[step]]
+        at = \"4s\"
+        host = \"client\"
+        do = { call = { method = \"ping\", name = \"one-way\" } }
+        [[step]]
+        at = \"20s\"
+        do = { hold = { hosts = [\"daemon\"], for = \"3s\" } }
+        [[step]]
+        at = \"21s\"
+        host = \"client\"
+        do = { call = { method = \"ping\", name = \"held\" } }
+        [[step]]
+        at = \"30s\"
+        do = { loss = { from = \"client\", to = \"cloud\", probability = 0.4 } }
+        [[step]]
+        at = \"31s\"
+        host = \"client\"
+        times = 10
+        every = \"50ms\"
+        do = { call = { method = \"ping\", name = \"lossy\" } }
+        [[step]]
+        at = \"40s\"
+        do = { latency = { from = \"client\", to = \"cloud\", least = \"400ms\", most = \"450ms\" } }
+        [[step]]
+        at = \"41s\"
+        host = \"client\"
+        do = { call = { method = \"ping\", name = \"far\" } }
+        [[expect]]
+        follows = { when = { kind = \"call\", name = \"one-way\" }, then = { kind = \"served\" }, within = \"200ms\" }
+        [[expect]]
+        call = { name = \"one-way\", ends = [\"result\"], not_before = \"4s\", within = \"4200ms\" }
+        [[expect]]
+        call = { name = \"held\", ends = [\"result\"], not_before = \"2s\", within = \"2200ms\" }
+        [[expect]]
+        call = { name = \"far\", ends = [\"result\"], not_before = \"800ms\" }",
+    );
+    assert_eq!(kinds(&scenario, None), BTreeSet::new());
+}

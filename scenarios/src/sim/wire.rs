@@ -13,9 +13,8 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -25,47 +24,47 @@ use sideband_sim_kit::{
     event::EventSink,
     fault::{FaultPlan, FaultRule, Faults, Fired, NetAction, NetPoint, Place, rules::Holds},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
-};
+use tokio::time::sleep;
 use turmoil::net::{TcpListener, TcpStream};
 
-use super::tap::Tap;
+use super::{
+    stream::{Ends, WireStream},
+    tap::Tap,
+};
 use crate::net::elapsed;
 
 /// How long TCP waits before it sends a lost segment again; each time twice as long, up to [`LONGEST_RESEND`].
-const RESEND: Duration = Duration::from_millis(200);
+pub(super) const RESEND: Duration = Duration::from_millis(200);
 /// The longest such wait.
-const LONGEST_RESEND: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_RESEND: Duration = Duration::from_secs(30);
 /// How long before a SYN is sent again.
 const RESEND_SYN: Duration = Duration::from_secs(1);
 /// How often a held packet looks whether its rule is over.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// The state of the network, shared by all hosts. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Wire(Arc<Mutex<State>>);
 
-struct State {
+pub(super) struct State {
     sink: EventSink,
     /// Directions on which nothing passes, and how many steps say so.
     blocked: BTreeMap<(String, String), u32>,
     /// How probable loss is, by direction.
-    loss: BTreeMap<(String, String), f64>,
+    pub(super) loss: BTreeMap<(String, String), f64>,
     /// Hosts that are gone from the network now.
     vanished: BTreeSet<String>,
     /// For hosts that vanished, the number of the first stream that is not affected.
     dead_before: BTreeMap<String, u64>,
     /// For pairs of hosts whose connections were reset, the number of the first stream that is not affected.
-    cut_before: BTreeMap<(String, String), u64>,
+    pub(super) cut_before: BTreeMap<(String, String), u64>,
     /// Connections that were reset, by the addresses of dialler and listener.
-    reset: BTreeSet<(SocketAddr, SocketAddr)>,
+    pub(super) reset: BTreeSet<(SocketAddr, SocketAddr)>,
     streams: u64,
     waiting: Vec<Waker>,
     /// Who reads, by the number of the stream.
-    readers: BTreeMap<u64, Waker>,
-    faults: Faults,
+    pub(super) readers: BTreeMap<u64, Waker>,
+    pub(super) faults: Faults,
     random: Box<dyn Entropy>,
     tap: Option<Arc<Mutex<Tap>>>,
 }
@@ -90,7 +89,7 @@ impl Wire {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,7 +198,7 @@ impl Wire {
         waiting.into_iter().chain(readers.into_values()).for_each(Waker::wake);
     }
 
-    fn reset(&self, key: (SocketAddr, SocketAddr)) {
+    pub(super) fn reset(&self, key: (SocketAddr, SocketAddr)) {
         self.state().reset.insert(key);
         self.wake();
     }
@@ -211,7 +210,7 @@ fn now() -> Instant {
 }
 
 impl State {
-    fn is_blocked(&self, from: &str, to: &str) -> bool {
+    pub(super) fn is_blocked(&self, from: &str, to: &str) -> bool {
         if self.vanished.is_empty() && self.blocked.is_empty() {
             return false;
         }
@@ -220,7 +219,7 @@ impl State {
             || self.blocked.contains_key(&(from.to_owned(), to.to_owned()))
     }
 
-    fn is_dead(&self, number: u64, from: &str, to: &str) -> bool {
+    pub(super) fn is_dead(&self, number: u64, from: &str, to: &str) -> bool {
         let dead = |host: &str| self.dead_before.get(host).is_some_and(|before| number < *before);
         !self.dead_before.is_empty() && (dead(from) || dead(to))
     }
@@ -232,7 +231,7 @@ impl State {
     }
 
     /// Whether a segment is lost by chance.
-    fn is_lost(&mut self, from: &str, to: &str) -> bool {
+    pub(super) fn is_lost(&mut self, from: &str, to: &str) -> bool {
         if self.loss.is_empty() {
             return false;
         }
@@ -244,7 +243,7 @@ impl State {
     }
 
     /// What the rules do to a packet or dial.
-    fn rules(&mut self, from: &str, to: &str) -> Vec<Fired<NetAction>> {
+    pub(super) fn rules(&mut self, from: &str, to: &str) -> Vec<Fired<NetAction>> {
         if !self.faults.any_at(Place::Net) {
             return Vec::new();
         }
@@ -255,7 +254,7 @@ impl State {
         fired
     }
 
-    fn holds(&self, fired: &Fired<NetAction>) -> bool {
+    pub(super) fn holds(&self, fired: &Fired<NetAction>) -> bool {
         match self.faults.holds(fired, now()) {
             Holds::No => false,
             Holds::Until(_) => true,
@@ -333,16 +332,8 @@ impl HostNetwork {
             let id = tap.lock().unwrap_or_else(PoisonError::into_inner).open();
             (tap, id)
         });
-        Box::new(WireStream {
-            inner,
-            wire: self.wire.clone(),
-            host: self.host.clone(),
-            peer,
-            key,
-            number,
-            packet: None,
-            tap,
-        })
+        let ends = Ends { host: self.host.clone(), peer, key, number };
+        Box::new(WireStream::new(inner, self.wire.clone(), ends, tap))
     }
 }
 
@@ -376,197 +367,5 @@ impl Listener for WireListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-}
-
-/// What has arrived, and what it waits for.
-struct Packet {
-    bytes: Vec<u8>,
-    taken: usize,
-    waits: Vec<Wait>,
-    sleep: Option<Pin<Box<Sleep>>>,
-    resend: Duration,
-    /// Whether rules and chance have been asked.
-    judged: bool,
-}
-
-enum Wait {
-    Time(Duration),
-    Lost,
-    Held(Fired<NetAction>),
-}
-
-/// A stream that the network's state has a say in.
-struct WireStream {
-    inner: TcpStream,
-    wire: Wire,
-    host: Arc<str>,
-    peer: Arc<str>,
-    key: (SocketAddr, SocketAddr),
-    number: u64,
-    packet: Option<Packet>,
-    tap: Option<(Arc<Mutex<Tap>>, u64)>,
-}
-
-enum Now {
-    Whole,
-    Dead,
-    Reset,
-    Blocked,
-}
-
-impl WireStream {
-    fn now(&self, waker: Option<&Waker>) -> Now {
-        let mut state = self.wire.state();
-        if let Some(waker) = waker {
-            match state.readers.get_mut(&self.number) {
-                Some(known) => known.clone_from(waker),
-                None => {
-                    state.readers.insert(self.number, waker.clone());
-                }
-            }
-        }
-        if !state.reset.is_empty() && state.reset.contains(&self.key) {
-            return Now::Reset;
-        }
-        let pair = || (self.host.to_string(), self.peer.to_string());
-        if !state.cut_before.is_empty() && state.cut_before.get(&pair()).is_some_and(|before| self.number < *before) {
-            return Now::Reset;
-        }
-        if state.is_dead(self.number, &self.host, &self.peer) {
-            return Now::Dead;
-        }
-        if waker.is_some() && state.is_blocked(&self.peer, &self.host) {
-            return Now::Blocked;
-        }
-        Now::Whole
-    }
-
-    /// Whether the packet may be taken.
-    fn pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let Some(packet) = &mut self.packet else { return Poll::Ready(Ok(())) };
-            if let Some(sleep) = &mut packet.sleep {
-                ready!(sleep.as_mut().poll(cx));
-                packet.sleep = None;
-            }
-            if !packet.judged {
-                packet.judged = true;
-                let mut state = self.wire.state();
-                let lost = state.is_lost(&self.peer, &self.host);
-                let fired = state.rules(&self.peer, &self.host);
-                drop(state);
-                packet.waits.extend(lost.then_some(Wait::Lost));
-                for one in fired {
-                    match one.action {
-                        NetAction::Drop => packet.waits.push(Wait::Lost),
-                        NetAction::Delay(time) => packet.waits.push(Wait::Time(time)),
-                        NetAction::Hold => packet.waits.push(Wait::Held(one)),
-                        NetAction::Cut => {
-                            self.wire.reset(self.key);
-                            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                        }
-                    }
-                }
-            }
-            let pause = match packet.waits.pop() {
-                None => return Poll::Ready(Ok(())),
-                Some(Wait::Time(time)) => time,
-                Some(Wait::Lost) => {
-                    // Sent again, and at the mercy of the same rules again.
-                    let pause = packet.resend;
-                    packet.resend = (packet.resend * 2).min(LONGEST_RESEND);
-                    packet.judged = false;
-                    pause
-                }
-                Some(Wait::Held(fired)) => {
-                    if !self.wire.state().holds(&fired) {
-                        continue;
-                    }
-                    packet.waits.push(Wait::Held(fired));
-                    LOOK
-                }
-            };
-            packet.sleep = Some(Box::pin(sleep(pause)));
-        }
-    }
-
-    fn tapped(&self, from_peer: bool, bytes: &[u8]) {
-        if let Some((tap, id)) = &self.tap {
-            tap.lock().unwrap_or_else(PoisonError::into_inner).see(*id, from_peer, bytes);
-        }
-    }
-}
-
-impl Drop for WireStream {
-    fn drop(&mut self) {
-        self.wire.state().readers.remove(&self.number);
-    }
-}
-
-impl AsyncRead for WireStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        match this.now(Some(cx.waker())) {
-            Now::Whole => {}
-            Now::Dead | Now::Blocked => return Poll::Pending,
-            Now::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-        }
-        let watched = {
-            let state = this.wire.state();
-            !state.loss.is_empty() || state.faults.any_at(Place::Net)
-        };
-        if this.packet.is_none() {
-            if !watched {
-                let before = buf.filled().len();
-                ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-                this.tapped(true, &buf.filled()[before..]);
-                return Poll::Ready(Ok(()));
-            }
-            let mut bytes = vec![0; buf.remaining()];
-            let mut into = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut into))?;
-            let filled = into.filled().len();
-            bytes.truncate(filled);
-            this.packet =
-                Some(Packet { bytes, taken: 0, waits: Vec::new(), sleep: None, resend: RESEND, judged: false });
-        }
-        ready!(this.pass(cx))?;
-        if let Some(packet) = &mut this.packet {
-            let rest = &packet.bytes[packet.taken..];
-            let most = rest.len().min(buf.remaining());
-            buf.put_slice(&rest[..most]);
-            packet.taken += most;
-            let taken = rest[..most].to_vec();
-            if packet.taken == packet.bytes.len() {
-                this.packet = None;
-            }
-            this.tapped(true, &taken);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for WireStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.now(None) {
-            Now::Whole | Now::Blocked => {}
-            Now::Dead => return Poll::Ready(Ok(buf.len())),
-            Now::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-        }
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.tapped(false, &buf[..written]);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.now(None) {
-            Now::Whole | Now::Blocked => Pin::new(&mut self.inner).poll_shutdown(cx),
-            Now::Dead | Now::Reset => Poll::Ready(Ok(())),
-        }
     }
 }
