@@ -265,11 +265,130 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         detail: String,
     },
+    /// An endpoint failed to connect, or lost its connection, and tries again.
+    Retrying {
+        /// Which retry in a row, from 0.
+        retry: u32,
+        /// Milliseconds until then.
+        delay_ms: u64,
+        /// Milliseconds that the other side asked to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+        /// Why.
+        cause: String,
+    },
+    /// An endpoint calls a method.
+    Call {
+        /// The call's number in its run.
+        call: u64,
+        /// What the scenario calls it.
+        name: String,
+        /// The method.
+        method: String,
+    },
+    /// A call is over.
+    CallEnded {
+        /// Its number.
+        call: u64,
+        /// What the scenario calls it.
+        name: String,
+        /// `result`, or the error's code, such as `rpc_timeout` or `rpc_error:2000`.
+        outcome: String,
+        /// Whether the answer is the one to its own request, where that can be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        own: Option<bool>,
+    },
+    /// A call has arrived at who answers it.
+    Served {
+        /// Its number.
+        call: u64,
+        /// The method.
+        method: String,
+    },
+    /// An endpoint sends an event.
+    Emitted {
+        /// The event's name.
+        event: String,
+        /// Its number among those of this name from this host, from 1.
+        number: u64,
+    },
+    /// An event has arrived.
+    Delivered {
+        /// The event's name.
+        event: String,
+        /// Its number at who sent it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
+    },
     /// A step or a fault of a scenario.
     Step {
         /// What was done.
         what: String,
     },
+}
+
+impl EventKind {
+    /// The kind's name, as `kind` of the event has it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::Closed { .. } => "closed",
+            Self::MessageRefused { .. } => "message_refused",
+            Self::UpgradeRefused { .. } => "upgrade_refused",
+            Self::Frame { .. } => "frame",
+            Self::Control { .. } => "control",
+            Self::Session { .. } => "session",
+            Self::Dropped { .. } => "dropped",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Swept { .. } => "swept",
+            Self::Restarted => "restarted",
+            Self::LimitsChanged => "limits_changed",
+            Self::Reset => "reset",
+            Self::KeySet { .. } => "key_set",
+            Self::Request { .. } => "request",
+            Self::KeysRotated { .. } => "keys_rotated",
+            Self::Fault { .. } => "fault",
+            Self::Grade { .. } => "grade",
+            Self::Endpoint { .. } => "endpoint",
+            Self::Retrying { .. } => "retrying",
+            Self::Call { .. } => "call",
+            Self::CallEnded { .. } => "call_ended",
+            Self::Served { .. } => "served",
+            Self::Emitted { .. } => "emitted",
+            Self::Delivered { .. } => "delivered",
+            Self::Step { .. } => "step",
+        }
+    }
+
+    /// Every kind's name.
+    pub const NAMES: [&'static str; 26] = [
+        "opened",
+        "closed",
+        "message_refused",
+        "upgrade_refused",
+        "frame",
+        "control",
+        "session",
+        "dropped",
+        "rate_limited",
+        "swept",
+        "restarted",
+        "limits_changed",
+        "reset",
+        "key_set",
+        "request",
+        "keys_rotated",
+        "fault",
+        "grade",
+        "endpoint",
+        "retrying",
+        "call",
+        "call_ended",
+        "served",
+        "emitted",
+        "delivered",
+        "step",
+    ];
 }
 
 /// How long an answer asks to wait, in milliseconds, by its `Retry-After`; of a date, which has whole seconds only, what is certain.

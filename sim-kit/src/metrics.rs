@@ -181,7 +181,13 @@ impl Counters {
             EventKind::Restarted => other("restarted"),
             EventKind::LimitsChanged => other("limits_changed"),
             EventKind::Reset => self.forget(),
-            EventKind::Endpoint { .. } => other("endpoint"),
+            EventKind::Endpoint { .. }
+            | EventKind::Retrying { .. }
+            | EventKind::Call { .. }
+            | EventKind::CallEnded { .. }
+            | EventKind::Served { .. }
+            | EventKind::Emitted { .. }
+            | EventKind::Delivered { .. } => other("endpoint"),
             EventKind::Step { .. } => other("step"),
         }
     }

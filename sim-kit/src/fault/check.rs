@@ -9,7 +9,7 @@ use sideband_protocol::{
 
 use super::{
     action::{Action, Answer, AnswerBody, Closing, Control, Limit, Place, PlaceAction, Refusal, Rotation},
-    document::{Format, PlanError, Step},
+    document::{Format, PathStep, PlanError},
     plan::{FaultRule, Trigger},
     point::{Filter, KeyUse},
     text::Time,
@@ -30,7 +30,7 @@ const MAX_TEXT: usize = 256;
 /// What does not hold together in a rule, and which member is to blame.
 #[derive(Debug)]
 pub(super) struct Misfit {
-    pub(super) path: Vec<Step>,
+    pub(super) path: Vec<PathStep>,
     what: What,
 }
 
@@ -60,12 +60,12 @@ enum What {
 
 impl Misfit {
     fn at(member: &'static str, text: impl Into<String>) -> Self {
-        Self { path: vec![Step::Member(member)], what: What::Text(text.into()) }
+        Self { path: vec![PathStep::Member(member)], what: What::Text(text.into()) }
     }
 
     /// Of a member of `do`.
     fn of_action(member: &'static str, what: What) -> Self {
-        Self { path: vec![Step::Member("do"), Step::Member(member)], what }
+        Self { path: vec![PathStep::Member("do"), PathStep::Member(member)], what }
     }
 
     pub(super) fn text(&self, format: Format) -> String {
@@ -168,7 +168,7 @@ fn filter(rule: RuleText) -> Result<Filter, Misfit> {
     ];
     let known = place.filters();
     if let Some((member, _)) = there.into_iter().find(|(member, there)| *there && !known.contains(member)) {
-        return Err(Misfit { path: vec![Step::Member(member)], what: What::Filter { member, place } });
+        return Err(Misfit { path: vec![PathStep::Member(member)], what: What::Filter { member, place } });
     }
     let texts = [
         ("path", &rule.path),
@@ -224,7 +224,7 @@ fn action(members: &ActionMembers) -> Result<Action, Misfit> {
         }
         found = Some(next);
     }
-    let action = found.ok_or(Misfit { path: vec![Step::Member("do")], what: What::NoAction })?;
+    let action = found.ok_or(Misfit { path: vec![PathStep::Member("do")], what: What::NoAction })?;
     companions(members, action.member())?;
     Ok(action)
 }

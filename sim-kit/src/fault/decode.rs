@@ -11,10 +11,15 @@ use serde::{
 use super::document::{Document, Format, Key, Node, PlanError, Value};
 
 impl<'t> Document<'t> {
-    /// Reads the whole document.
-    pub(super) fn decode<T: Deserialize<'t>>(&'t self) -> Result<T, PlanError> {
+    /// Reads the whole document. Members are those of the type in camel case, whatever the language; below a [`Written`] they are as they
+    /// stand in the text. An enum is a text, or a table with one
+    /// member; its names are as they stand in the text.
+    ///
+    /// # Errors
+    /// It does not fit; the error names the innermost value to blame.
+    pub fn decode<T: Deserialize<'t>>(&'t self) -> Result<T, PlanError> {
         let format = self.format;
-        T::deserialize(Reader { node: &self.root }).map_err(|problem| {
+        T::deserialize(Reader { node: &self.root, verbatim: false }).map_err(|problem| {
             let offset = problem.offset.unwrap_or(self.root.span.start);
             self.error_at(offset, problem.what.text(format))
         })
@@ -139,6 +144,8 @@ fn shown(unexpected: Unexpected<'_>) -> String {
 #[derive(Clone, Copy)]
 struct Reader<'t> {
     node: &'t Node<'t>,
+    /// Whether members are as they stand in the text.
+    verbatim: bool,
 }
 
 impl<'t> de::Deserializer<'t> for Reader<'t> {
@@ -153,8 +160,10 @@ impl<'t> de::Deserializer<'t> for Reader<'t> {
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Text(text) => visitor.visit_str(text),
             Value::Date => Err(de::Error::custom("a date stands here; no member takes one")),
-            Value::List(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Table(members) => visitor.visit_map(Members { rest: members.iter(), value: None }),
+            Value::List(items) => visitor.visit_seq(Items(items.iter(), self.verbatim)),
+            Value::Table(members) => {
+                visitor.visit_map(Members { rest: members.iter(), value: None, verbatim: self.verbatim })
+            }
         };
         outcome.map_err(|problem| problem.at(self.node.span.start))
     }
@@ -187,8 +196,8 @@ impl<'t> de::Deserializer<'t> for Reader<'t> {
         self.deserialize_any(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'t>>(self, _: &'static str, visitor: V) -> Result<V::Value, Problem> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'t>>(self, name: &'static str, visitor: V) -> Result<V::Value, Problem> {
+        visitor.visit_newtype_struct(Reader { verbatim: self.verbatim || name == WRITTEN, ..self })
     }
 
     fn deserialize_enum<V: Visitor<'t>>(
@@ -198,15 +207,35 @@ impl<'t> de::Deserializer<'t> for Reader<'t> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         let outcome = match &self.node.value {
-            Value::Text(text) => visitor.visit_enum(text.as_ref().into_deserializer()),
+            Value::Text(text) => visitor.visit_enum(Variant {
+                name: text,
+                node: None,
+                at: self.node.span.start,
+                verbatim: self.verbatim,
+            }),
+            Value::Table(members) => match members.as_slice() {
+                [(key, node)] => visitor.visit_enum(Variant {
+                    name: &key.written,
+                    node: Some(node),
+                    at: key.span.start,
+                    verbatim: self.verbatim,
+                }),
+                [] => Err(de::Error::custom("the table is empty; one member belongs in it")),
+                [_, (second, _), ..] => {
+                    let problem: Problem = de::Error::custom(format_args!(
+                        "`{}` is one member too many; one belongs here",
+                        second.written
+                    ));
+                    Err(problem.at(second.span.start))
+                }
+            },
             Value::Null
             | Value::Bool(_)
             | Value::Unsigned(_)
             | Value::Signed(_)
             | Value::Float(_)
             | Value::Date
-            | Value::List(_)
-            | Value::Table(_) => Err(de::Error::custom("a text belongs here")),
+            | Value::List(_) => Err(de::Error::custom("a text belongs here")),
         };
         outcome.map_err(|problem: Problem| problem.at(self.node.span.start))
     }
@@ -218,20 +247,23 @@ impl<'t> de::Deserializer<'t> for Reader<'t> {
     }
 }
 
-struct Items<'t>(std::slice::Iter<'t, Node<'t>>);
+struct Items<'t>(std::slice::Iter<'t, Node<'t>>, bool);
 
 impl<'t> SeqAccess<'t> for Items<'t> {
     type Error = Problem;
 
     fn next_element_seed<T: DeserializeSeed<'t>>(&mut self, seed: T) -> Result<Option<T::Value>, Problem> {
         let Some(item) = self.0.next() else { return Ok(None) };
-        seed.deserialize(Reader { node: item }).map(Some).map_err(|problem| problem.at(item.span.start))
+        seed.deserialize(Reader { node: item, verbatim: self.1 })
+            .map(Some)
+            .map_err(|problem| problem.at(item.span.start))
     }
 }
 
 struct Members<'t> {
     rest: std::slice::Iter<'t, (Key<'t>, Node<'t>)>,
     value: Option<&'t Node<'t>>,
+    verbatim: bool,
 }
 
 impl<'t> MapAccess<'t> for Members<'t> {
@@ -240,7 +272,8 @@ impl<'t> MapAccess<'t> for Members<'t> {
     fn next_key_seed<K: DeserializeSeed<'t>>(&mut self, seed: K) -> Result<Option<K::Value>, Problem> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some(value);
-        let taken = seed.deserialize(key.name.as_str().into_deserializer());
+        let name = if self.verbatim { key.written.as_ref() } else { key.name.as_str() };
+        let taken = seed.deserialize(name.into_deserializer());
         taken.map(Some).map_err(|mut problem: Problem| {
             if let What::Unknown { written, known: _ } = &mut problem.what {
                 *written = key.written.clone().into_owned();
@@ -251,8 +284,79 @@ impl<'t> MapAccess<'t> for Members<'t> {
 
     fn next_value_seed<T: DeserializeSeed<'t>>(&mut self, seed: T) -> Result<T::Value, Problem> {
         let value = self.value.take().ok_or_else(|| <Problem as de::Error>::custom("a value was read twice"))?;
-        seed.deserialize(Reader { node: value }).map_err(|problem| problem.at(value.span.start))
+        seed.deserialize(Reader { node: value, verbatim: self.verbatim })
+            .map_err(|problem| problem.at(value.span.start))
     }
+}
+
+/// One of an enum: its name, and what it holds.
+struct Variant<'t> {
+    name: &'t str,
+    node: Option<&'t Node<'t>>,
+    at: usize,
+    verbatim: bool,
+}
+
+impl<'t> de::EnumAccess<'t> for Variant<'t> {
+    type Error = Problem;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'t>>(self, seed: V) -> Result<(V::Value, Self), Problem> {
+        let name: de::value::StrDeserializer<'_, Problem> = self.name.into_deserializer();
+        let value = seed.deserialize(name).map_err(|problem| problem.at(self.at))?;
+        Ok((value, self))
+    }
+}
+
+impl<'t> de::VariantAccess<'t> for Variant<'t> {
+    type Error = Problem;
+
+    fn unit_variant(self) -> Result<(), Problem> {
+        match self.node.map(|node| &node.value) {
+            None | Some(Value::Bool(true)) => Ok(()),
+            Some(_) => {
+                let problem: Problem = de::Error::custom(format_args!("`{}` has no value; write it alone", self.name));
+                Err(problem.at(self.at))
+            }
+        }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'t>>(self, seed: T) -> Result<T::Value, Problem> {
+        match self.node {
+            Some(node) => seed
+                .deserialize(Reader { node, verbatim: self.verbatim })
+                .map_err(|problem| problem.at(node.span.start)),
+            // All of what it holds has defaults, or is named by the error.
+            None => {
+                let empty = de::value::MapDeserializer::<_, Problem>::new(std::iter::empty::<(&str, &str)>());
+                seed.deserialize(de::value::MapAccessDeserializer::new(empty)).map_err(|_| {
+                    let problem: Problem =
+                        de::Error::custom(format_args!("`{}` needs a value; write {{ {0} = … }}", self.name));
+                    problem.at(self.at)
+                })
+            }
+        }
+    }
+
+    fn tuple_variant<V: Visitor<'t>>(self, _: usize, _: V) -> Result<V::Value, Problem> {
+        Err(de::Error::custom("no member is of this kind"))
+    }
+
+    fn struct_variant<V: Visitor<'t>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, Problem> {
+        Err(de::Error::custom("no member is of this kind"))
+    }
+}
+
+/// How serde calls [`Written`].
+const WRITTEN: &str = "Written";
+
+/// A value of any kind that keeps its members as they stand in the text.
+#[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
+pub struct Written(pub serde_json::Value);
+
+impl Written {
+    /// The members of scenario files that hold one.
+    pub const MEMBERS: &'static [&'static str] = &["params", "data", "result", "with"];
 }
 
 /// A text, or a table that is read as `T`.

@@ -29,7 +29,7 @@ pub enum Format {
 
 impl Format {
     /// How a member, given in camel case, is written in this language.
-    pub(super) fn member(self, camel: &str) -> String {
+    pub fn member(self, camel: &str) -> String {
         match self {
             Self::Json => camel.to_owned(),
             Self::Toml => camel.chars().fold(String::new(), |mut snake, letter| {
@@ -114,9 +114,9 @@ pub(super) struct Key<'t> {
     pub(super) name: String,
 }
 
-/// A whole text, with its root.
+/// A whole text, with its root: what [`FaultPlan`](super::FaultPlan) and files that hold more than a plan are read from.
 #[derive(Debug)]
-pub(super) struct Document<'t> {
+pub struct Document<'t> {
     text: &'t str,
     pub(super) format: Format,
     pub(super) root: Node<'t>,
@@ -124,7 +124,7 @@ pub(super) struct Document<'t> {
 
 /// One step towards a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum PathStep {
     /// The member of this name, in camel case.
     Member(&'static str),
     /// The item of this number, from 0.
@@ -132,7 +132,11 @@ pub(super) enum Step {
 }
 
 impl<'t> Document<'t> {
-    pub(super) fn parse(text: &'t str, format: Format) -> Result<Self, PlanError> {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// It is not in that language, or longer than [`MAX_PLAN`].
+    pub fn parse(text: &'t str, format: Format) -> Result<Self, PlanError> {
         if text.len() > MAX_PLAN {
             return Err(PlanError {
                 position: None,
@@ -147,20 +151,20 @@ impl<'t> Document<'t> {
     }
 
     /// An error at this byte.
-    pub(super) fn error_at(&self, offset: usize, message: impl Into<String>) -> PlanError {
+    pub fn error_at(&self, offset: usize, message: impl Into<String>) -> PlanError {
         error_at(self.text, offset, message)
     }
 
     /// Where the value at the end of a path begins, or as much of the path as there is. A member is named by its key.
-    pub(super) fn offset_of(&self, path: &[Step]) -> usize {
+    pub fn offset_of(&self, path: &[PathStep]) -> usize {
         let (mut node, mut offset) = (&self.root, self.root.span.start);
         for step in path {
             let next = match (step, &node.value) {
-                (Step::Member(name), Value::Table(members)) => {
+                (PathStep::Member(name), Value::Table(members)) => {
                     members.iter().find(|(key, _)| key.name == *name).map(|(key, node)| (node, key.span.start))
                 }
-                (Step::Item(at), Value::List(items)) => items.get(*at).map(|item| (item, item.span.start)),
-                (Step::Member(_) | Step::Item(_), _) => None,
+                (PathStep::Item(at), Value::List(items)) => items.get(*at).map(|item| (item, item.span.start)),
+                (PathStep::Member(_) | PathStep::Item(_), _) => None,
             };
             let Some(next) = next else { break };
             (node, offset) = next;

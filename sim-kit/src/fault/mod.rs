@@ -55,11 +55,12 @@ pub use action::{
     Action, Answer, AnswerBody, ApiAction, Closing, ConnectionAction, Control, FrameAction, KeysAction, Limit,
     NetAction, Place, PlaceAction, Refusal, Rotation, UpgradeAction,
 };
-pub use document::{Format, MAX_PLAN, PlanError, Position};
+pub use decode::Written;
+pub use document::{Document, Format, MAX_PLAN, PathStep, PlanError, Position};
 pub use engine::{ConnectionWatch, FaultEngine};
 pub use fired::{FAULT_HEADER, Fired, header_value};
 pub use keep::{KeepError, KeepPlan, SetError};
-pub use plan::{FaultPlan, FaultRule, MAX_RULES, Trigger};
+pub use plan::{FaultPlan, FaultRule, MAX_RULES, Trigger, snake};
 pub use point::{ApiPoint, Filter, FramePoint, KeyUse, KeysPoint, NetPoint, UpgradePoint};
 pub use rules::{AddError, Faults, RuleReport};
 pub use text::{MAX_TIME, RuleId, RuleIdError, Shift, Time};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     action::{Place, PlaceAction},
     check::{MAX_NUMBER, Misfit, check},
-    document::{Document, Format, PlanError, Step},
+    document::{Document, Format, PathStep, PlanError},
     point::Filter,
     text::RuleId,
     wire::{PlanText, RuleText},
@@ -91,10 +91,10 @@ impl FaultPlan {
         let document = Document::parse(text, format)?;
         let plan: PlanText = document.decode()?;
         if plan.seed > MAX_NUMBER {
-            let offset = document.offset_of(&[Step::Member("seed")]);
+            let offset = document.offset_of(&[PathStep::Member("seed")]);
             return Err(document.error_at(offset, seed_too_large()));
         }
-        let at = |place: usize| vec![Step::Member("fault"), Step::Item(place)];
+        let at = |place: usize| vec![PathStep::Member("fault"), PathStep::Item(place)];
         let mut faults = Vec::with_capacity(plan.fault.len().min(MAX_RULES));
         for (place, rule) in plan.fault.into_iter().enumerate() {
             faults.push(check(rule).map_err(|misfit| placed(&document, at(place), &misfit))?);
@@ -102,7 +102,7 @@ impl FaultPlan {
         let plan = Self { seed: plan.seed, faults };
         plan.ids().map_err(|(place, message)| {
             let mut path = at(place);
-            path.push(Step::Member("id"));
+            path.push(PathStep::Member("id"));
             document.error_at(document.offset_of(&path), message)
         })?;
         Ok(plan)
@@ -127,7 +127,7 @@ impl FaultPlan {
     pub fn to_toml(&self) -> String {
         let plan = serde_json::to_value(PlanText::from(self.clone())).unwrap_or_default();
         // Texts, numbers and tables only: it always becomes TOML.
-        toml::to_string(&snake(plan)).unwrap_or_default()
+        toml::to_string(&snake(plan, &[])).unwrap_or_default()
     }
 
     /// The plan as JSON.
@@ -154,7 +154,17 @@ impl FaultPlan {
     }
 }
 
-fn placed(document: &Document<'_>, mut path: Vec<Step>, misfit: &Misfit) -> PlanError {
+impl Document<'_> {
+    /// The rule, if it holds together, that stands in this place of the document.
+    ///
+    /// # Errors
+    /// It does not; the error names the line.
+    pub fn rule(&self, path: Vec<PathStep>, rule: RuleText) -> Result<FaultRule, PlanError> {
+        check(rule).map_err(|misfit| placed(self, path, &misfit))
+    }
+}
+
+fn placed(document: &Document<'_>, mut path: Vec<PathStep>, misfit: &Misfit) -> PlanError {
     path.extend(misfit.path.iter().cloned());
     document.error_at(document.offset_of(&path), misfit.text(document.format))
 }
@@ -163,8 +173,13 @@ fn seed_too_large() -> String {
     format!("`seed` is at most {MAX_NUMBER}")
 }
 
-/// The same with members in snake case; TOML has no null.
-fn snake(value: serde_json::Value) -> toml::Value {
+/// The same in TOML, with members in snake case, but for what stands in those that are named. TOML has no null: members that are null are
+/// left away.
+pub fn snake(value: serde_json::Value, verbatim: &[&str]) -> toml::Value {
+    written(value, Some(verbatim))
+}
+
+fn written(value: serde_json::Value, verbatim: Option<&[&str]>) -> toml::Value {
     match value {
         serde_json::Value::Null => toml::Value::Boolean(false),
         serde_json::Value::Bool(truth) => toml::Value::Boolean(truth),
@@ -173,9 +188,16 @@ fn snake(value: serde_json::Value) -> toml::Value {
             None => toml::Value::Float(number.as_f64().unwrap_or_default()),
         },
         serde_json::Value::String(text) => toml::Value::String(text),
-        serde_json::Value::Array(items) => toml::Value::Array(items.into_iter().map(snake).collect()),
+        serde_json::Value::Array(items) => {
+            toml::Value::Array(items.into_iter().map(|item| written(item, verbatim)).collect())
+        }
         serde_json::Value::Object(members) => {
-            let members = members.into_iter().map(|(name, value)| (Format::Toml.member(&name), snake(value)));
+            let members =
+                members.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match verbatim {
+                    None => (name, written(value, None)),
+                    Some(keep) if keep.contains(&name.as_str()) => (name, written(value, None)),
+                    Some(_) => (Format::Toml.member(&name), written(value, verbatim)),
+                });
             toml::Value::Table(members.collect())
         }
     }

@@ -17,13 +17,13 @@ use std::{collections::BTreeSet, time::Duration};
 use sideband_protocol::{Instant, time::earliest};
 
 use super::{
-    action::{Action, ConnectionAction, Place, PlaceAction},
+    action::{Action, ConnectionAction, NetAction, Place, PlaceAction},
     document::PlanError,
     draw::{Purpose, draw, happens},
     fired::Fired,
     keep::KeepError,
     plan::{FaultPlan, FaultRule, MAX_RULES},
-    point::{ConnectionPoint, Facts},
+    point::{ConnectionPoint, Facts, NetPoint},
     text::RuleId,
 };
 
@@ -220,6 +220,11 @@ impl Faults {
             Some((_, Some(until))) if until <= now => Holds::No,
             Some((_, until)) => Holds::Until(until),
         }
+    }
+
+    /// Shows a connection or packet between two hosts to the rules at `net`; what they do to it, in their order.
+    pub fn net(&mut self, point: &NetPoint<'_>, now: Instant) -> Vec<Fired<NetAction>> {
+        self.decide(&Facts::from(point), now, NetAction::of)
     }
 
     /// Shows an event to the rules of a place; what they do to it, in their order.
