@@ -25,6 +25,8 @@ pub const MAX_HOSTS: usize = 200;
 const LEAD: u64 = 100;
 /// How long the run goes on behind the recording, in milliseconds.
 const TAIL: u64 = 60_000;
+/// How much later than in the field endpoints close, in milliseconds: latencies are others, and the last answers are to arrive.
+const LAST_ANSWERS: u64 = 500;
 /// Calls that took longer than this, in milliseconds, wait at the daemon.
 const SLOW: u64 = 500;
 /// Bytes of a frame that are no params: headers, nonce, tag, envelope.
@@ -130,7 +132,7 @@ impl Maker<'_> {
     fn end(&mut self, host: &str, connections: &[FieldConnection]) {
         let end = connections.last().and_then(|last| last.ended.as_ref());
         if let Some(end) = end.filter(|end| end.by == FieldCloser::Peer) {
-            self.step(end.at, host, Action::Close);
+            self.step(end.at + LAST_ANSWERS, host, Action::Close);
         }
     }
 
@@ -178,7 +180,8 @@ impl Maker<'_> {
                     timeout: None,
                     total: None,
                     result: None,
-                    errors: Vec::new(),
+                    // The field's calls ended as they did; the trace does not say how.
+                    errors: vec!["any".to_owned()],
                 };
                 self.step(call.at, &name, Action::Call(call_step));
             }
