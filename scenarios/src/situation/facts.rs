@@ -52,6 +52,8 @@ pub(super) struct Call {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Host {
     pub(super) state: String,
+    /// The state before this one.
+    pub(super) before: String,
     pub(super) was_active: bool,
     /// Its last attempt found the daemon offline.
     pub(super) found_offline: bool,
@@ -326,7 +328,7 @@ impl Facts {
         let host = self.hosts.entry(event.host.clone()).or_default();
         match told {
             Told::State(state) => {
-                host.state.clone_from(state);
+                host.before = std::mem::replace(&mut host.state, state.clone());
                 host.was_active |= state == "active";
                 if state == "active" {
                     host.found_offline = false;

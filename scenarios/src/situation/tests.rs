@@ -8,6 +8,8 @@ use crate::world;
 use sideband_sim_kit::event::EventKind::{self, *};
 
 const D: &str = "d_1";
+/// Why a client closed that its own side closed.
+const OWN: &str = "closed by this side";
 
 /// Events that follow each other; `at` moves on by hand.
 #[derive(Clone, Default)]
@@ -142,6 +144,10 @@ impl Story {
 
     fn states(self, states: &[&str]) -> Self {
         states.iter().fold(self, |story, state| story.report("state", state))
+    }
+
+    fn closes(self, state: &str, why: &str) -> Self {
+        self.states(&[state, "closed"]).report("closed", why)
     }
 
     fn retry(self, retry: u32, cause: &str, retry_after_ms: Option<u64>) -> Self {
@@ -374,15 +380,13 @@ fn sides(situation: Situation) -> (Story, Story) {
             (story().refused(Role::Client, 401, "expired", None), story().refused(Role::Client, 401, "kid", None))
         }
 
-        S::ClosedWhileConnecting => (story().states(&["connecting", "closed"]), story().states(&["active", "closed"])),
-        S::ClosedWhileNegotiating => {
-            (story().states(&["negotiating", "closed"]), story().states(&["active", "closed"]))
+        S::ClosedWhileConnecting => {
+            (story().closes("connecting", OWN), story().closes("connecting", "the API answered 404"))
         }
-        S::ClosedWhilePaused => {
-            (story().states(&["paused", "closed"]), story().states(&["paused", "active", "closed"]))
-        }
+        S::ClosedWhileNegotiating => (story().closes("negotiating", OWN), story().closes("active", OWN)),
+        S::ClosedWhilePaused => (story().closes("paused", OWN), story().states(&["paused"]).closes("active", OWN)),
         S::ClosedWhileReconnecting => {
-            (story().states(&["reconnecting", "closed"]), story().states(&["active", "closed"]))
+            (story().closes("reconnecting", OWN), story().closes("reconnecting", "gave up after 5 retries: x"))
         }
         S::LostWhileNegotiating => {
             (story().states(&["negotiating", "reconnecting"]), story().states(&["active", "reconnecting"]))

@@ -27,6 +27,12 @@ fn goes(look: &Look<'_>, from: &str, to: &str) -> bool {
     state(look) == from && matches!(look.told, Told::State(state) if state == to)
 }
 
+/// A client that was closed by its own side in a state (CLI-14); it tells its state first, then why.
+fn closes(look: &Look<'_>, from: &str) -> bool {
+    because(look, "closed by this side")
+        && look.host().is_some_and(|host| host.state == "closed" && host.before == from)
+}
+
 /// Some endpoint tells this cause, in the words of `protocol::failure`.
 fn because(look: &Look<'_>, words: &str) -> bool {
     matches!(look.told, Told::Cause(cause) | Told::Retrying { cause, .. } if cause.contains(words))
@@ -68,19 +74,19 @@ pub(in crate::situation) fn call_ended_by_close(look: &Look<'_>) -> bool {
 }
 
 pub(in crate::situation) fn closed_while_connecting(look: &Look<'_>) -> bool {
-    goes(look, "connecting", "closed")
+    closes(look, "connecting")
 }
 
 pub(in crate::situation) fn closed_while_negotiating(look: &Look<'_>) -> bool {
-    goes(look, "negotiating", "closed")
+    closes(look, "negotiating")
 }
 
 pub(in crate::situation) fn closed_while_paused(look: &Look<'_>) -> bool {
-    goes(look, "paused", "closed")
+    closes(look, "paused")
 }
 
 pub(in crate::situation) fn closed_while_reconnecting(look: &Look<'_>) -> bool {
-    goes(look, "reconnecting", "closed")
+    closes(look, "reconnecting")
 }
 
 pub(in crate::situation) fn lost_while_negotiating(look: &Look<'_>) -> bool {
