@@ -10,6 +10,10 @@
 //! | [`net`] | the network, HTTP and clock seams inside turmoil |
 //! | [`cloud`] | relay, control plane and admin API on one address, over any world |
 //! | [`state`] | what a cloud or a part of it starts with: in memory, or from a file |
+//! | [`ndjson`], [`diff`] | traces read from files, and two traces compared |
+//! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
+//! | [`situation`] | situations that a sweep ought to reach |
+//! | [`from_trace`] | a trace from the field as a scenario |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```
@@ -46,9 +50,14 @@
 pub mod builtin;
 pub mod check;
 pub mod cloud;
+pub mod diff;
+pub mod from_trace;
+pub mod ndjson;
 pub mod net;
+pub mod picture;
 pub mod scenario;
 pub mod sim;
+pub mod situation;
 pub mod state;
 pub mod trace;
 pub mod world;
