@@ -9,7 +9,7 @@ use std::{
 };
 
 use sideband::{Client, Server};
-use sideband_api_sim::{Bootstrap, Store};
+use sideband_api_sim::{AccessToken, Bootstrap, Store};
 use sideband_env::{Env, SeededEntropy, ShiftedClock};
 use sideband_relay_sim::Relay;
 use sideband_sim_kit::{
@@ -167,8 +167,13 @@ pub(super) struct Common {
     pub(super) sink: EventSink,
     pub(super) wire: Wire,
     pub(super) cells: BTreeMap<String, Arc<Cell>>,
+    /// The names of the hosts in the order of the file.
+    pub(super) order: Vec<String>,
     /// By the names of daemons.
     pub(super) credentials: BTreeMap<String, Bootstrap>,
+    /// An access token for each host that may be an account's client, with the user whose it is: who shares one is taken for one by those
+    /// who look at requests.
+    pub(super) tokens: BTreeMap<String, (AccessToken, String)>,
     pub(super) plan: FaultPlan,
     pub(super) admin: AdminToken,
     /// Quick Connect codes by their names.
@@ -211,11 +216,11 @@ impl Common {
         self.cells.get(name)
     }
 
-    /// The first host of a kind, or the one that is named.
-    pub(super) fn host_for(&self, named: Option<&str>, fits: impl Fn(&Host) -> bool, all: &[String]) -> Option<String> {
+    /// The first host of the file that fits, or the one that is named.
+    pub(super) fn host_for(&self, named: Option<&str>, fits: impl Fn(&Host) -> bool) -> Option<String> {
         match named {
             Some(name) => Some(name.to_owned()),
-            None => all.iter().find(|name| self.cells.get(*name).is_some_and(|cell| fits(&cell.spec))).cloned(),
+            None => self.order.iter().find(|name| self.cells.get(*name).is_some_and(|cell| fits(&cell.spec))).cloned(),
         }
     }
 }

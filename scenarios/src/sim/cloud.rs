@@ -36,7 +36,6 @@ pub(super) fn base(host: &str) -> String {
 pub(super) async fn host(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     let env = common.env(&cell);
     let sink = common.sink(&cell);
-    let names: Vec<String> = common.cells.keys().cloned().collect();
     let kind = cell.spec.kind;
     let faults = FaultEngine::new(Timeline::start());
     faults.begin(rest_of_plan(&common, &cell))?;
@@ -44,11 +43,11 @@ pub(super) async fn host(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     let issuer = if kind.has_api() {
         base(&cell.name)
     } else {
-        let api = common.host_for(cell.spec.api.as_deref(), |host| host.kind.has_api(), &names);
+        let api = common.host_for(cell.spec.api.as_deref(), |host| host.kind.has_api());
         base(&api.ok_or("there is no control plane")?)
     };
     let late = Arc::new(LatePresence::default());
-    let api = if kind.has_api() { Some(api(&common, &cell, &env, &sink, &faults, &late, &names)?) } else { None };
+    let api = if kind.has_api() { Some(api(&common, &cell, &env, &sink, &faults, &late)?) } else { None };
     let relay = if kind.has_relay() {
         let keys = match &api {
             None => KeySource::Http { issuer: issuer.clone() },
@@ -111,7 +110,6 @@ fn api(
     sink: &EventSink,
     faults: &FaultEngine,
     late: &Arc<LatePresence>,
-    names: &[String],
 ) -> Fallible<Api> {
     let mut disk = lock(&cell.disk);
     let store: Arc<dyn Store> = match &disk.store {
@@ -127,6 +125,9 @@ fn api(
                     let daemon = Daemon::new(&credentials.daemon_id, &credentials.user_id);
                     store.add_daemon(&daemon, Digest::of(credentials.api_key.expose()))?;
                 }
+            }
+            for (token, user) in common.tokens.values() {
+                store.add_access_token(Digest::of(token.expose()), user)?;
             }
             disk.store = Some(store.clone());
             store
@@ -145,7 +146,7 @@ fn api(
         config.relay_url = Advertised::Fixed(relay_url(&issuer));
         late.clone()
     } else {
-        let relay = common.host_for(cell.spec.relay.as_deref(), |host| host.kind.has_relay(), names);
+        let relay = common.host_for(cell.spec.relay.as_deref(), |host| host.kind.has_relay());
         let relay = relay.ok_or("there is no relay")?;
         config.relay_url = Advertised::Fixed(relay_url(&base(&relay)));
         let url = format!("{}{ADMIN_PATH}", base(&relay)).parse()?;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sideband_api_sim::Bootstrap;
+use sideband_api_sim::{AccessToken, Bootstrap};
 use sideband_env::{EntropySource, SeededEntropy};
 use sideband_sim_kit::{
     event::{Event, EventKind, EventSink},
@@ -144,6 +144,21 @@ impl<'a> Control<'a> {
                 credentials.insert(own.name.clone(), drawn);
             }
         }
+        let mut tokens = BTreeMap::new();
+        for (name, host) in scenario.all_hosts() {
+            if !matches!(host.kind, Kind::Client | Kind::Own) {
+                continue;
+            }
+            // The daemon that is named, or the first one of the file.
+            let daemons = || scenario.all_hosts().into_iter().filter(|(_, host)| host.kind == Kind::Daemon);
+            let daemon = host.daemon.clone().or_else(|| daemons().next().map(|(name, _)| name));
+            let credentials = daemon.and_then(|daemon| credentials.get(&daemon)).or_else(|| credentials.get(&name));
+            if let Some(credentials) = credentials {
+                let mut entropy = SeededEntropy::new(seed, &format!("token {name}")).entropy();
+                let token = AccessToken::random(&mut *entropy);
+                tokens.insert(name, (token, credentials.user_id.clone()));
+            }
+        }
         let plan = plan(scenario, seed)?;
         let net = plan.faults.iter().filter(|rule| rule.place() == Place::Net).cloned().collect();
         wire.set_faults(FaultPlan { seed: plan.seed, faults: net })
@@ -156,7 +171,9 @@ impl<'a> Control<'a> {
             sink,
             wire,
             cells,
+            order: scenario.all_hosts().into_iter().map(|(name, _)| name).collect(),
             credentials,
+            tokens,
             plan,
             admin,
             codes: Mutex::default(),

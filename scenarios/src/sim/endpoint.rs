@@ -130,17 +130,17 @@ macro_rules! configured {
 
 /// Runs a client until it is told to end.
 pub(super) async fn client(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
-    let names: Vec<String> = common.cells.keys().cloned().collect();
-    let api = common.host_for(cell.spec.api.as_deref(), |host| host.kind.has_api(), &names);
+    let api = common.host_for(cell.spec.api.as_deref(), |host| host.kind.has_api());
     let api = base(&api.ok_or("there is no control plane")?);
     let client = if cell.spec.kind == Kind::QuickConnect {
         let name = lock(&cell.code).clone().unwrap_or_default();
         let code = lock(&common.codes).get(&name).cloned().ok_or("there is no such code")?;
         configured!(QuickConnect::new(&api, &code)?, common, &cell).connect()?
     } else {
-        let daemon = common.host_for(cell.spec.daemon.as_deref(), |host| host.kind == Kind::Daemon, &names);
+        let daemon = common.host_for(cell.spec.daemon.as_deref(), |host| host.kind == Kind::Daemon);
         let credentials = common.credentials.get(&daemon.ok_or("there is no daemon")?).ok_or("no such daemon")?;
-        let account = Account::with_token(&api, &credentials.daemon_id, credentials.access_token.expose())?;
+        let (token, _) = common.tokens.get(&cell.name).ok_or("it has no token")?;
+        let account = Account::with_token(&api, &credentials.daemon_id, token.expose())?;
         configured!(account, common, &cell).connect()?
     };
     cell.set_live(Live { client: Some(client.clone()), ..Live::default() });
@@ -244,10 +244,9 @@ fn error_name(error: &Error) -> String {
 
 /// Runs a daemon until it is told to end.
 pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
-    let names: Vec<String> = common.cells.keys().cloned().collect();
     let host = &cell.spec;
-    let api = common.host_for(host.api.as_deref(), |host| host.kind.has_api(), &names);
-    let relay = common.host_for(host.relay.as_deref(), |host| host.kind.has_relay(), &names);
+    let api = common.host_for(host.api.as_deref(), |host| host.kind.has_api());
+    let relay = common.host_for(host.relay.as_deref(), |host| host.kind.has_relay());
     let (api, relay) = (api.ok_or("there is no control plane")?, relay.ok_or("there is no relay")?);
     let credentials = common.credentials.get(&cell.name).ok_or("it has no credentials")?;
     let sink = common.sink(&cell);

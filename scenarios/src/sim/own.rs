@@ -61,8 +61,7 @@ impl HostContext {
     }
 
     fn first(&self, named: Option<&str>, fits: impl Fn(Kind) -> bool) -> Option<String> {
-        let names: Vec<String> = self.common.cells.keys().cloned().collect();
-        self.common.host_for(named, |host| fits(host.kind), &names)
+        self.common.host_for(named, |host| fits(host.kind))
     }
 
     /// The control plane's URL; empty if the scenario has none.
@@ -88,7 +87,7 @@ impl HostContext {
 
     /// An access token of that daemon's user.
     pub fn access_token(&self) -> String {
-        self.credentials().map(|credentials| credentials.access_token.expose().to_owned()).unwrap_or_default()
+        self.common.tokens.get(&self.cell.name).map(|(token, _)| token.expose().to_owned()).unwrap_or_default()
     }
 
     /// That daemon's API key.
