@@ -10,6 +10,7 @@
 //! | [`net`] | the network, HTTP and clock seams inside turmoil |
 //! | [`cloud`] | relay, control plane and admin API on one address, over any world |
 //! | [`state`] | what a control plane starts with: in memory, or from a file |
+//! | [`ndjson`], [`diff`] | traces read from files, and two traces compared
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```
@@ -46,6 +47,8 @@
 pub mod builtin;
 pub mod check;
 pub mod cloud;
+pub mod diff;
+pub mod ndjson;
 pub mod net;
 pub mod scenario;
 pub mod sim;

@@ -60,17 +60,18 @@ impl Trace {
 }
 
 /// Sessions by the order in which they appear: `s1`, `s2`.
-#[derive(Default)]
-struct Sessions(BTreeMap<SessionId, usize>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sessions(BTreeMap<SessionId, usize>);
 
 impl Sessions {
-    fn name(&mut self, session: SessionId) -> String {
+    pub(crate) fn name(&mut self, session: SessionId) -> String {
         let next = self.0.len() + 1;
         format!("s{}", self.0.entry(session).or_insert(next))
     }
 }
 
-fn describe(event: &Event, sessions: &mut Sessions) -> String {
+/// What happened, in a few words, with the session's short name in front.
+pub(crate) fn describe(event: &Event, sessions: &mut Sessions) -> String {
     let what = match &event.kind {
         EventKind::Opened { connection, role, .. } => {
             let role = match role {
