@@ -11,6 +11,8 @@
 //! | [`cloud`] | relay, control plane and admin API on one address, over any world |
 //! | [`state`] | what a control plane starts with: in memory, or from a file |
 //! | [`ndjson`], [`diff`] | traces read from files, and two traces compared
+//! | [`ndjson`], [`diff`] | traces read from files, and two traces compared |
+//! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```
@@ -50,6 +52,7 @@ pub mod cloud;
 pub mod diff;
 pub mod ndjson;
 pub mod net;
+pub mod picture;
 pub mod scenario;
 pub mod sim;
 pub mod state;

@@ -1,0 +1,501 @@
+//! From events to rows and bars.
+
+use std::collections::BTreeMap;
+
+use sideband_protocol::SessionId;
+use sideband_sim_kit::event::{Closer, Direction, Event, EventKind, Role};
+
+use super::{
+    fold::Drawn,
+    model::{Arrow, Bar, BarState, Column, ColumnKind, Line, MAX_COLUMNS, Row, Shape, Style, Tone},
+    who::{Key, Who},
+    words,
+};
+
+/// What [`Builder`] gives.
+pub(super) struct Built {
+    pub(super) columns: Vec<Column>,
+    pub(super) rows: Vec<Drawn>,
+    pub(super) bars: Vec<Bar>,
+    pub(super) lines: Vec<Line>,
+}
+
+/// A frame that came and has not been seen to go on.
+type Passing = (String, SessionId, String, usize);
+
+/// Takes events one after the other.
+pub(super) struct Builder<'t> {
+    who: &'t Who,
+    names: &'t BTreeMap<SessionId, String>,
+    columns: Vec<Column>,
+    of_host: BTreeMap<String, usize>,
+    of_connection: BTreeMap<Key, usize>,
+    of_daemon: BTreeMap<String, usize>,
+    /// No client speaks for itself: what the relay sees is all there is.
+    frames: bool,
+    rows: Vec<Drawn>,
+    bars: BTreeMap<usize, Bar>,
+    ended: Vec<Bar>,
+    lines: Vec<Line>,
+    passing: BTreeMap<Passing, Vec<usize>>,
+    /// When the frames in `passing` came.
+    now: u64,
+    /// The last row that each column's host reported.
+    reported: BTreeMap<usize, usize>,
+    /// Sockets that each daemon without a voice has.
+    sockets: BTreeMap<usize, usize>,
+}
+
+impl<'t> Builder<'t> {
+    pub(super) fn new(who: &'t Who, names: &'t BTreeMap<SessionId, String>, events: &[Event]) -> Self {
+        let mut builder = Self {
+            who,
+            names,
+            columns: Vec::new(),
+            of_host: BTreeMap::new(),
+            of_connection: BTreeMap::new(),
+            of_daemon: BTreeMap::new(),
+            frames: events.iter().any(|event| matches!(event.kind, EventKind::Frame { .. })),
+            rows: Vec::new(),
+            bars: BTreeMap::new(),
+            ended: Vec::new(),
+            lines: Vec::new(),
+            passing: BTreeMap::new(),
+            now: 0,
+            reported: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+        };
+        builder.lay_columns();
+        builder
+    }
+
+    fn column(&mut self, kind: ColumnKind, name: &str, about: &str) -> usize {
+        self.columns.push(Column { kind, name: words::shorten(name, 60), about: words::shorten(about, 60) });
+        self.columns.len() - 1
+    }
+
+    /// Clients, relays, daemons, APIs: most messages go through the relay, which stands between.
+    fn lay_columns(&mut self) {
+        let who = self.who;
+        let voices =
+            |wanted: Role| who.endpoints().iter().filter(move |(_, role)| **role == wanted).map(|(host, _)| host);
+        for host in voices(Role::Client) {
+            let column = self.room(ColumnKind::Client, host, "");
+            self.of_host.insert(host.clone(), column);
+        }
+        for (key, connection) in who.connections().iter().filter(|(_, connection)| connection.role == Role::Client) {
+            let column = match connection.host.as_ref().and_then(|host| self.of_host.get(host)) {
+                Some(column) => *column,
+                None => {
+                    let session = connection.session.and_then(|session| self.names.get(&session));
+                    let about = session.map(|session| format!("client, {session}")).unwrap_or_default();
+                    self.room(ColumnKind::Client, &format!("#{}", key.1), &about)
+                }
+            };
+            self.of_connection.insert(key.clone(), column);
+        }
+        for host in who.relays() {
+            let column = self.column(ColumnKind::Relay, host, "");
+            self.of_host.insert(host.clone(), column);
+        }
+        for host in voices(Role::Daemon) {
+            let column = self.column(ColumnKind::Daemon, host, who.daemon_of(host).unwrap_or_default());
+            self.of_host.insert(host.clone(), column);
+        }
+        for (key, connection) in who.connections().iter().filter(|(_, connection)| connection.role == Role::Daemon) {
+            let known = connection.host.as_ref().and_then(|host| self.of_host.get(host)).copied();
+            let daemon = connection.daemon.clone().unwrap_or_default();
+            let column = known.or_else(|| self.of_daemon.get(&daemon).copied());
+            let column = column.unwrap_or_else(|| self.column(ColumnKind::Daemon, "daemon", &daemon));
+            self.of_connection.insert(key.clone(), column);
+            self.of_daemon.insert(daemon, column);
+        }
+        for host in who.apis() {
+            if !self.of_host.contains_key(host) {
+                let column = self.column(ColumnKind::Api, host, "");
+                self.of_host.insert(host.clone(), column);
+            }
+        }
+    }
+
+    /// A client's column, or the last one for those who find no room.
+    fn room(&mut self, kind: ColumnKind, name: &str, about: &str) -> usize {
+        match self.columns.len() {
+            MAX_COLUMNS => {
+                let last = &mut self.columns[MAX_COLUMNS - 1];
+                (last.name, last.about) = ("others".to_owned(), "clients without room".to_owned());
+                MAX_COLUMNS - 1
+            }
+            _ => self.column(kind, name, about),
+        }
+    }
+
+    pub(super) fn finish(self) -> Built {
+        let mut bars = self.ended;
+        bars.extend(self.bars.into_values());
+        bars.sort_by_key(|bar| (bar.column, bar.from));
+        Built { columns: self.columns, rows: self.rows, bars, lines: self.lines }
+    }
+
+    /// Follows an event; draws it if it is within the picture.
+    pub(super) fn take(&mut self, event: &Event, drawn: bool) {
+        if event.at != self.now {
+            self.now = event.at;
+            self.passing.clear();
+        }
+        if drawn {
+            let host =
+                self.concerns(event).map_or_else(|| event.host.clone(), |column| self.columns[column].name.clone());
+            self.lines.push(Line {
+                at: event.at,
+                host: words::shorten(&host, 60),
+                session: self.session(event),
+                kind: words::kind(event),
+                text: match &event.kind {
+                    EventKind::Frame { direction: Direction::In, .. } => {
+                        format!("to {}: {}", event.host, words::label(event))
+                    }
+                    EventKind::Frame { direction: Direction::Out, .. } => {
+                        format!("from {}: {}", event.host, words::label(event))
+                    }
+                    _ => words::label(event),
+                },
+            });
+        }
+        self.follow(event);
+        if drawn {
+            self.draw(event);
+        }
+    }
+
+    /// The place of the event that is being taken, or of the first that is drawn.
+    fn here(&self) -> usize {
+        self.lines.len().saturating_sub(1)
+    }
+
+    fn session(&self, event: &Event) -> Option<String> {
+        event.session.and_then(|session| self.names.get(&session)).cloned()
+    }
+
+    fn endpoint(&self, event: &Event, connection: u64) -> Option<usize> {
+        self.of_connection.get(&(event.host.clone(), connection)).copied()
+    }
+
+    fn own(&self, event: &Event) -> Option<usize> {
+        self.of_host.get(&event.host).copied()
+    }
+
+    fn daemon(&self, daemon: &str) -> Option<usize> {
+        let host = self.who.daemon_host(daemon).and_then(|host| self.of_host.get(host));
+        host.or_else(|| self.of_daemon.get(daemon)).copied()
+    }
+
+    fn client(&self, session: SessionId) -> Option<usize> {
+        let of = self.who.client_of(session).and_then(|key| self.of_connection.get(key));
+        of.or_else(|| self.of_host.get(self.who.client_host(session)?)).copied()
+    }
+
+    /// The column of the endpoint that an event is about, as far as it is known.
+    fn concerns(&self, event: &Event) -> Option<usize> {
+        match &event.kind {
+            EventKind::Opened { connection, .. }
+            | EventKind::Closed { connection, .. }
+            | EventKind::MessageRefused { connection, .. }
+            | EventKind::Frame { connection, .. }
+            | EventKind::Control { connection, .. }
+            | EventKind::Dropped { connection, .. }
+            | EventKind::RateLimited { connection, .. }
+            | EventKind::Swept { connection }
+            | EventKind::Grade { connection: Some(connection), .. } => self.endpoint(event, *connection),
+            EventKind::UpgradeRefused { role: Some(Role::Client), .. } => event.session.and_then(|id| self.client(id)),
+            EventKind::UpgradeRefused { role: Some(Role::Daemon), .. }
+            | EventKind::Grade { party: Role::Daemon, .. } => event.daemon.as_deref().and_then(|id| self.daemon(id)),
+            EventKind::Grade { party: Role::Client, .. } => event.session.and_then(|id| self.client(id)),
+            EventKind::Request { procedure, .. } => {
+                if procedure.starts_with("/.well-known/") {
+                    let mut relays = self.who.relays().iter();
+                    return relays
+                        .next()
+                        .filter(|_| relays.next().is_none())
+                        .and_then(|relay| self.of_host.get(relay))
+                        .copied();
+                }
+                if let Some(session) = event.session {
+                    return self.client(session);
+                }
+                let by_key = procedure.starts_with("daemon.renew") || procedure == "quickConnect.create";
+                event.daemon.as_deref().filter(|_| by_key).and_then(|daemon| self.daemon(daemon))
+            }
+            _ => self.own(event),
+        }
+    }
+
+    /// Follows states.
+    fn follow(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Endpoint { report, detail } => {
+                let Some(column) = self.own(event) else { return };
+                match (report.as_str(), self.columns[column].kind) {
+                    ("state", _) => self.enter(column, BarState::named(detail)),
+                    ("pending", ColumnKind::Client) => self.enter(column, Some(BarState::Pending)),
+                    ("online", _) => self.enter(column, Some(BarState::Online)),
+                    ("offline", _) => self.enter(column, Some(BarState::Offline)),
+                    ("ended", ColumnKind::Daemon) | ("closed", ColumnKind::Client) => self.enter(column, None),
+                    _ => {}
+                }
+            }
+            // What has a voice speaks for itself.
+            EventKind::Opened { connection, role, .. } => {
+                let Some(column) = self.silent(event, *connection) else { return };
+                match role {
+                    Role::Client => {
+                        let state = if self.frames { BarState::Negotiating } else { BarState::Active };
+                        self.enter(column, Some(state));
+                    }
+                    Role::Daemon => {
+                        *self.sockets.entry(column).or_default() += 1;
+                        self.enter(column, Some(BarState::Online));
+                    }
+                }
+            }
+            EventKind::Closed { connection, .. } => {
+                let Some(column) = self.silent(event, *connection) else { return };
+                if self.columns[column].kind == ColumnKind::Client {
+                    return self.enter(column, None);
+                }
+                let sockets = self.sockets.entry(column).or_default();
+                *sockets = sockets.saturating_sub(1);
+                if *sockets == 0 {
+                    self.enter(column, Some(BarState::Offline));
+                }
+            }
+            EventKind::Frame { connection, direction: Direction::In, frame, .. } if frame == "data" => {
+                let Some(column) = self.silent(event, *connection) else { return };
+                if self.bars.get(&column).is_some_and(|bar| bar.state == BarState::Negotiating) {
+                    self.enter(column, Some(BarState::Active));
+                }
+            }
+            EventKind::Session { state } => {
+                let key = event.session.and_then(|session| self.who.client_of(session));
+                let Some(column) = key.and_then(|key| self.silent_key(key)) else { return };
+                let now = self.bars.get(&column).map(|bar| bar.state);
+                match (state.as_str(), now) {
+                    ("paused", _) => self.enter(column, Some(BarState::Paused)),
+                    ("pending", _) => self.enter(column, Some(BarState::Pending)),
+                    ("paired", Some(BarState::Paused | BarState::Pending)) => {
+                        self.enter(column, Some(BarState::Active))
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn silent(&self, event: &Event, connection: u64) -> Option<usize> {
+        self.silent_key(&(event.host.clone(), connection))
+    }
+
+    fn silent_key(&self, key: &Key) -> Option<usize> {
+        let column = *self.of_connection.get(key)?;
+        (!self.of_host.values().any(|of| *of == column)).then_some(column)
+    }
+
+    fn enter(&mut self, column: usize, state: Option<BarState>) {
+        let here = self.here();
+        if let Some(bar) = self.bars.get(&column).copied() {
+            if Some(bar.state) == state {
+                return;
+            }
+            self.bars.remove(&column);
+            if bar.from != here {
+                self.ended.push(Bar { to: Some(here), ..bar });
+            }
+        }
+        if let Some(state) = state {
+            self.bars.insert(column, Bar { column, state, from: here, to: None });
+        }
+    }
+
+    fn push(&mut self, event: &Event, bytes: usize, shape: Shape) -> usize {
+        let session = self.session(event);
+        let row = Row { at: event.at, until: event.at, events: vec![self.here()], session, shape };
+        self.rows.push(Drawn { row, bytes: bytes as u64 });
+        self.rows.len() - 1
+    }
+
+    fn note(&mut self, event: &Event, column: Option<usize>, tone: Tone) -> usize {
+        let session = self.session(event).map(|session| format!("{session} ")).unwrap_or_default();
+        let label = format!("{session}{}", words::label(event));
+        self.push(
+            event,
+            0,
+            match column {
+                Some(column) => Shape::Note { column, tone, label },
+                None => Shape::Band { tone, label },
+            },
+        )
+    }
+
+    /// An arrow, or a note at the end that is known.
+    fn arrow(&mut self, event: &Event, ends: (Option<usize>, Option<usize>), style: Style, bad: bool) -> usize {
+        let (Some(from), Some(to)) = ends else {
+            let tone = if bad { Tone::Bad } else { Tone::Info };
+            return self.note(event, ends.0.or(ends.1), tone);
+        };
+        let session = self.session(event).map(|session| format!("{session} ")).unwrap_or_default();
+        let label = format!("{session}{}", words::label(event));
+        let bytes = if let EventKind::Frame { bytes, .. } = &event.kind { *bytes } else { 0 };
+        self.push(event, bytes, Shape::Arrow(Arrow { from, to, both: false, style, bad, label }))
+    }
+
+    fn draw(&mut self, event: &Event) {
+        let own = self.own(event);
+        let other = self.concerns(event);
+        match &event.kind {
+            EventKind::Opened { .. } => _ = self.arrow(event, (other, own), Style::Socket, false),
+            EventKind::UpgradeRefused { .. } => {
+                let from = other.filter(|other| Some(*other) != own);
+                _ = self.arrow(event, (from, own), Style::Socket, true);
+            }
+            EventKind::MessageRefused { .. } => _ = self.arrow(event, (other, own), Style::Data, true),
+            EventKind::Closed { by, .. } => {
+                let ends = if *by == Some(Closer::Relay) { (own, other) } else { (other, own) };
+                _ = self.arrow(event, ends, Style::Socket, by.is_none());
+            }
+            EventKind::Frame { direction, frame, bytes, detail, .. } => {
+                let frame = (frame.as_str(), *bytes, *direction, detail.wrong.is_some());
+                self.frame(event, frame, own, other);
+            }
+            EventKind::Control { code, .. } => self.control(event, code, own, other),
+            // The arrows around it and the bars tell it.
+            EventKind::Session { .. } => {}
+            EventKind::Dropped { reason, .. } => {
+                let last = self.rows.last_mut().filter(|last| last.row.at == event.at);
+                match last.map(|last| &mut last.row) {
+                    Some(Row { events, shape: Shape::Arrow(arrow), .. }) if Some(arrow.from) == other && !arrow.bad => {
+                        arrow.bad = true;
+                        arrow.label = words::shorten(&format!("{}, dropped: {reason}", arrow.label), 200);
+                        events.push(self.lines.len().saturating_sub(1));
+                    }
+                    _ => _ = self.note(event, own, Tone::Bad),
+                }
+            }
+            EventKind::Request { status, .. } => {
+                let from = other.filter(|other| Some(*other) != own);
+                _ = self.arrow(event, (from, own), Style::Http, *status >= 400);
+            }
+            EventKind::RateLimited { .. } | EventKind::Swept { .. } => _ = self.note(event, own, Tone::Bad),
+            EventKind::KeySet { result } => {
+                let tone = if result == "ok" { Tone::Info } else { Tone::Bad };
+                _ = self.note(event, own, tone);
+            }
+            EventKind::Restarted | EventKind::LimitsChanged | EventKind::KeysRotated { .. } => {
+                _ = self.note(event, own, Tone::Step);
+            }
+            EventKind::Fault { on, .. } => {
+                let column = own.filter(|_| on != "net");
+                _ = self.note(event, column, Tone::Fault);
+            }
+            EventKind::Grade { .. } => _ = self.note(event, other.or(own), Tone::Grade),
+            EventKind::Endpoint { report, detail } => self.report(event, report, detail, own),
+            EventKind::Step { .. } | EventKind::Reset => _ = self.note(event, None, Tone::Step),
+            _ => _ = self.note(event, own, Tone::Report),
+        }
+    }
+
+    fn frame(
+        &mut self,
+        event: &Event,
+        (frame, bytes, direction, wrong): (&str, usize, Direction, bool),
+        own: Option<usize>,
+        other: Option<usize>,
+    ) {
+        let style = match frame {
+            "data" => Style::Data,
+            "ping" | "pong" => Style::Ping,
+            "signal" => Style::Signal,
+            "control" => Style::Control,
+            _ => Style::Handshake,
+        };
+        let passing = event.session.map(|session| (event.host.clone(), session, frame.to_owned(), bytes));
+        let passes = matches!(style, Style::Data | Style::Handshake);
+        match direction {
+            Direction::In => {
+                let row = self.arrow(event, (other, own), style, wrong);
+                if let Some(passing) = passing.filter(|_| passes) {
+                    self.passing.entry(passing).or_default().push(row);
+                }
+            }
+            Direction::Out => {
+                let here = self.here();
+                // The oldest of its kind that came in this moment goes on: its arrow reaches the other side.
+                let came = passing.filter(|_| passes).and_then(|passing| {
+                    let waiting = self.passing.get_mut(&passing)?;
+                    (!waiting.is_empty()).then(|| waiting.remove(0))
+                });
+                let arrow = came.and_then(|row| self.rows.get_mut(row)).map(|drawn| &mut drawn.row);
+                match (arrow, other) {
+                    (Some(Row { events, shape: Shape::Arrow(arrow), .. }), Some(other)) if arrow.from != other => {
+                        arrow.to = other;
+                        events.push(here);
+                    }
+                    _ => _ = self.arrow(event, (own, other), style, wrong),
+                }
+            }
+        }
+    }
+
+    /// The frame that carries it was drawn just before, if frames are told.
+    fn control(&mut self, event: &Event, code: &str, own: Option<usize>, other: Option<usize>) {
+        let here = self.here();
+        let session = self.session(event).map(|session| format!("{session} ")).unwrap_or_default();
+        let last = self.rows.last_mut().map(|last| &mut last.row).filter(|last| last.at == event.at);
+        match last {
+            Some(Row { events, shape: Shape::Arrow(arrow), .. })
+                if arrow.style == Style::Control && Some(arrow.to) == other && events.len() == 1 =>
+            {
+                arrow.label = words::shorten(&format!("{session}{code}"), 200);
+                events.push(here);
+            }
+            _ => _ = self.arrow(event, (own, other), Style::Control, false),
+        }
+    }
+
+    /// What one host says in one moment is one note.
+    fn report(&mut self, event: &Event, report: &str, detail: &str, own: Option<usize>) {
+        // Says nothing that the state does not say.
+        let text = match (report, own.map(|column| self.columns[column].kind)) {
+            ("connected" | "resumed", Some(ColumnKind::Client)) => String::new(),
+            _ => words::label(event),
+        };
+        let here = self.here();
+        let earlier = own.and_then(|column| self.reported.get(&column)).and_then(|row| self.rows.get_mut(*row));
+        let session = event.session.and_then(|session| self.names.get(&session));
+        let text = match session {
+            Some(session) if !text.is_empty() => format!("{session} {text}"),
+            _ => text,
+        };
+        match earlier.map(|earlier| &mut earlier.row) {
+            Some(Row { at, events, shape: Shape::Note { label, .. }, .. }) if *at == event.at => {
+                events.push(here);
+                // A retry whose cause stands there already.
+                let cause = detail.split_once(" (").map(|(_, cause)| cause.trim_end_matches(')'));
+                let known = cause.is_some_and(|cause| label.contains(cause));
+                let text = if known { text.split(" (").next().unwrap_or_default().to_owned() } else { text };
+                if text.starts_with(label.as_str()) {
+                    *label = text;
+                } else if !text.is_empty() && !label.contains(&text) {
+                    *label = words::shorten(&format!("{label} · {text}"), 200);
+                }
+            }
+            _ if text.is_empty() => {}
+            _ => {
+                let row = self.note(event, own, Tone::Report);
+                if let Some(column) = own {
+                    self.reported.insert(column, row);
+                }
+            }
+        }
+    }
+}
