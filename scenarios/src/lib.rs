@@ -13,6 +13,7 @@
 //! | [`ndjson`], [`diff`] | traces read from files, and two traces compared
 //! | [`ndjson`], [`diff`] | traces read from files, and two traces compared |
 //! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
+//! | [`situation`] | situations that a sweep ought to reach |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```
@@ -55,6 +56,7 @@ pub mod net;
 pub mod picture;
 pub mod scenario;
 pub mod sim;
+pub mod situation;
 pub mod state;
 pub mod trace;
 pub mod world;
