@@ -14,6 +14,7 @@
 //! | [`ndjson`], [`diff`] | traces read from files, and two traces compared |
 //! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
 //! | [`situation`] | situations that a sweep ought to reach |
+//! | [`from_trace`] | a trace from the field as a scenario |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```
@@ -51,6 +52,7 @@ pub mod builtin;
 pub mod check;
 pub mod cloud;
 pub mod diff;
+pub mod from_trace;
 pub mod ndjson;
 pub mod net;
 pub mod picture;

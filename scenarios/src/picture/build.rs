@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use sideband_protocol::SessionId;
 use sideband_sim_kit::event::{Closer, Direction, Event, EventKind, Role};
 
@@ -19,6 +20,9 @@ pub(super) struct Built {
     pub(super) bars: Vec<Bar>,
     pub(super) lines: Vec<Line>,
 }
+
+/// A call that ends well within so many milliseconds is one note, where it began.
+const SHORT_CALL: u64 = 1_000;
 
 /// A frame that came and has not been seen to go on.
 type Passing = (String, SessionId, String, usize);
@@ -42,6 +46,8 @@ pub(super) struct Builder<'t> {
     now: u64,
     /// The last row that each column's host reported.
     reported: BTreeMap<usize, usize>,
+    /// The rows of calls that have not ended.
+    calls: BTreeMap<u64, usize>,
     /// Sockets that each daemon without a voice has.
     sockets: BTreeMap<usize, usize>,
 }
@@ -63,6 +69,7 @@ impl<'t> Builder<'t> {
             passing: BTreeMap::new(),
             now: 0,
             reported: BTreeMap::new(),
+            calls: BTreeMap::new(),
             sockets: BTreeMap::new(),
         };
         builder.lay_columns();
@@ -400,6 +407,36 @@ impl<'t> Builder<'t> {
             EventKind::Grade { .. } => _ = self.note(event, other.or(own), Tone::Grade),
             EventKind::Endpoint { report, detail } => self.report(event, report, detail, own),
             EventKind::Step { .. } | EventKind::Reset => _ = self.note(event, None, Tone::Step),
+            _ => self.other(event, own),
+        }
+    }
+
+    /// Kinds that only scenarios have. What is served and delivered is told by the Data that carry it.
+    fn other(&mut self, event: &Event, own: Option<usize>) {
+        let members = words::members(event);
+        let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
+        let call = members.get("call").and_then(Value::as_u64).unwrap_or_default();
+        match text("kind") {
+            "retrying" => self.report(event, "retrying", &format!("({})", text("cause")), own),
+            "call" => {
+                let row = self.note(event, own, Tone::Call);
+                self.calls.insert(call, row);
+            }
+            "call_ended" => {
+                let here = self.here();
+                let began = self.calls.remove(&call).and_then(|row| self.rows.get_mut(row)).map(|drawn| &mut drawn.row);
+                let well = text("outcome") == "result";
+                match began {
+                    Some(Row { at, events, shape: Shape::Note { label, .. }, .. })
+                        if well && event.at - *at <= SHORT_CALL =>
+                    {
+                        *label = words::label(event);
+                        events.push(here);
+                    }
+                    _ => _ = self.note(event, own, if well { Tone::Call } else { Tone::Bad }),
+                }
+            }
+            "served" | "emitted" | "delivered" => {}
             _ => _ = self.note(event, own, Tone::Report),
         }
     }
@@ -480,7 +517,7 @@ impl<'t> Builder<'t> {
             Some(Row { at, events, shape: Shape::Note { label, .. }, .. }) if *at == event.at => {
                 events.push(here);
                 // A retry whose cause stands there already.
-                let cause = detail.split_once(" (").map(|(_, cause)| cause.trim_end_matches(')'));
+                let cause = detail.split_once('(').map(|(_, cause)| cause.trim_end_matches(')'));
                 let known = cause.is_some_and(|cause| label.contains(cause));
                 let text = if known { text.split(" (").next().unwrap_or_default().to_owned() } else { text };
                 if text.starts_with(label.as_str()) {

@@ -1,11 +1,11 @@
-//! Frames that are equal but for their bytes, in a row, become one row: `12 × data`.
+//! Frames that are equal but for their bytes, in a row, become one row: `12 × data`; so do calls that end alike.
 //!
 //! A fold never goes past something else that happens in its session or at its hosts: what is drawn below it did not happen before.
 
 use std::collections::BTreeMap;
 
 use super::{
-    model::{Arrow, Row, Shape, Style},
+    model::{Arrow, Row, Shape, Style, Tone},
     words::{size, span},
 };
 
@@ -14,7 +14,7 @@ const DATA_APART: u64 = 2_500;
 /// Pings further apart than this, in milliseconds, are not folded; they come every 45 s (CLI-13).
 const PINGS_APART: u64 = 60_000;
 
-/// What may become one row: the two columns, the session, what it is, whether it arrived.
+/// What may become one row: the two columns, the session, what it is, and its words if they must be the same.
 type Alike = (usize, usize, Option<String>, Style, Option<String>);
 
 struct Open {
@@ -36,9 +36,11 @@ pub(super) fn fold(rows: Vec<Drawn>) -> Vec<Row> {
             out.push(row);
             continue;
         };
-        let Shape::Arrow(arrow) = &row.shape else { continue };
-        let apart = if arrow.style == Style::Ping { PINGS_APART } else { DATA_APART };
-        let way = usize::from(arrow.from > arrow.to);
+        let (apart, way) = match &row.shape {
+            Shape::Arrow(arrow) if arrow.style == Style::Ping => (PINGS_APART, usize::from(arrow.from > arrow.to)),
+            Shape::Arrow(arrow) => (DATA_APART, usize::from(arrow.from > arrow.to)),
+            Shape::Note { .. } | Shape::Band { .. } => (DATA_APART, 0),
+        };
         if let Some(fold) = open.get_mut(&alike)
             && let Some(first) = out.get_mut(fold.row)
             && row.at.saturating_sub(first.until) <= apart
@@ -70,6 +72,9 @@ pub(super) struct Drawn {
 }
 
 fn alike(row: &Row) -> Option<Alike> {
+    if let Shape::Note { column, tone: Tone::Call, label } = &row.shape {
+        return Some((*column, *column, None, Style::Http, Some(label.clone())));
+    }
     let Shape::Arrow(Arrow { from, to, style, bad, label, .. }) = &row.shape else { return None };
     if !matches!(style, Style::Data | Style::Ping) {
         return None;
@@ -99,7 +104,11 @@ fn tell(row: &mut Row, fold: &Open) {
         return;
     }
     let over = row.until - row.at;
-    let Shape::Arrow(arrow) = &mut row.shape else { return };
+    let arrow = match &mut row.shape {
+        Shape::Arrow(arrow) => arrow,
+        Shape::Note { label, .. } => return *label = format!("{} × {label}", right + left),
+        Shape::Band { .. } => return,
+    };
     if right > 0 && left > 0 {
         // Drawn from the left, whoever began.
         (arrow.from, arrow.to) = (arrow.from.min(arrow.to), arrow.from.max(arrow.to));

@@ -70,7 +70,7 @@ const fn sign(tone: Tone) -> &'static str {
         Tone::Fault => "FAULT ",
         Tone::Grade => "BROKEN RULE ",
         Tone::Step => "STEP ",
-        Tone::Bad | Tone::Report | Tone::Info => "",
+        Tone::Bad | Tone::Report | Tone::Call | Tone::Info => "",
     }
 }
 

@@ -114,6 +114,8 @@ pub struct Arrow {
 pub enum Tone {
     /// An endpoint says something of itself.
     Report,
+    /// An endpoint calls, and how that ended.
+    Call,
     /// A server says something of itself.
     Info,
     /// Something was refused, dropped, or ended badly.
@@ -131,6 +133,7 @@ impl Tone {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Report => "report",
+            Self::Call => "call",
             Self::Info => "info",
             Self::Bad => "bad",
             Self::Step => "step",

@@ -38,6 +38,7 @@ const FILLS: &[Colour] = &[
     ("k-daemon", "#e1f2ee", "#17382f"),
     ("k-api", "#f6eddc", "#3d3119"),
     ("n-report", "#f1f3f6", "#232830"),
+    ("n-call", "#e8f3e4", "#1f3320"),
     ("n-info", "#f1f3f6", "#232830"),
     ("n-bad", "#fbe3e1", "#4a211e"),
     ("n-step", "#dfeafc", "#1d3252"),
@@ -67,6 +68,7 @@ const STROKES: &[Colour] = &[
     ("s-grade", "#a21caf", "#e879f9"),
     ("s-bad", "#b91c1c", "#f87171"),
     ("s-report", "#d3d8df", "#3a414c"),
+    ("s-call", "#b5d3a8", "#3c5f3e"),
     ("s-info", "#d3d8df", "#3a414c"),
 ];
 
@@ -374,7 +376,7 @@ fn mark(tone: Tone, x: u32, y: u32) -> String {
         Tone::Grade => format!(r#"<path class="m-grade" d="M{x} {}l8 8-8 8-8-8z"/>"#, y - 8),
         Tone::Step => format!(r#"<rect class="m-step" x="{}" y="{}" width="10" height="10"/>"#, x - 5, y - 5),
         Tone::Bad => format!(r#"<circle class="m-bad" cx="{x}" cy="{y}" r="5"/>"#),
-        Tone::Report | Tone::Info => String::new(),
+        Tone::Report | Tone::Call | Tone::Info => String::new(),
     }
 }
 

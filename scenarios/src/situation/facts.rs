@@ -107,6 +107,7 @@ pub(super) enum Told {
     Retrying {
         retry: u32,
         cause: String,
+        retry_after: Option<u64>,
     },
     Call {
         id: String,
@@ -134,7 +135,11 @@ impl Told {
                 "rate_limited" => Self::RateLimited,
                 "retrying" => {
                     let digits: String = detail.chars().take_while(char::is_ascii_digit).collect();
-                    Self::Retrying { retry: digits.parse().unwrap_or_default(), cause: detail.clone() }
+                    Self::Retrying {
+                        retry: digits.parse().unwrap_or_default(),
+                        cause: detail.clone(),
+                        retry_after: None,
+                    }
                 }
                 "disconnected" | "closed" | "offline" | "ended" | "refused" => Self::Cause(detail.clone()),
                 _ => Self::Nothing,
@@ -149,7 +154,7 @@ impl Told {
         }
     }
 
-    /// Calls, by the members that the trace shows.
+    /// Calls and retries, by the members that the trace shows.
     pub(super) fn of_members(event: &Value) -> Self {
         let text = |name: &str| match event.get(name) {
             Some(Value::String(text)) => text.clone(),
@@ -157,6 +162,11 @@ impl Told {
             _ => String::new(),
         };
         match event.get("kind").and_then(Value::as_str) {
+            Some("retrying") => Self::Retrying {
+                retry: event.get("retry").and_then(Value::as_u64).and_then(|retry| retry.try_into().ok()).unwrap_or(0),
+                cause: text("cause"),
+                retry_after: event.get("retryAfterMs").and_then(Value::as_u64),
+            },
             Some("call") => Self::Call { id: text("call") },
             Some("call_ended") => Self::CallEnded { id: text("call"), outcome: text("outcome") },
             _ => Self::Nothing,

@@ -2,7 +2,7 @@
 
 use sideband_sim_kit::event::{Event, EventKind};
 
-use crate::situation::facts::{Caller, Look, caller};
+use crate::situation::facts::{Caller, Look, Told, caller};
 
 /// Milliseconds within which two redeems of one code met.
 const RACE: u64 = 1_000;
@@ -84,9 +84,15 @@ pub(in crate::situation) fn storm(look: &Look<'_>) -> bool {
 
 pub(in crate::situation) fn retry_after_longer_than_backoff(look: &Look<'_>) -> bool {
     // The longest that CLI-04 and DMN-04 would have waited by themselves after so many failures in a row.
-    let failures = known(look).map_or(0, |caller| caller.failures).min(5);
-    let backoff = (1_000_u64 << failures).min(30_000) * 6 / 5;
-    retry_after(look.event).is_some_and(|after| after > backoff.max(500))
+    let backoff = |failures: u32| (1_000_u64 << failures.min(5)).min(30_000) * 6 / 5;
+    match look.told {
+        // Who waits knows best how often it has failed.
+        Told::Retrying { retry, retry_after: Some(after), .. } => *after > backoff(*retry),
+        _ => {
+            let failures = known(look).map_or(0, |caller| caller.failures);
+            retry_after(look.event).is_some_and(|after| after > backoff(failures))
+        }
+    }
 }
 
 pub(in crate::situation) fn retry_after_over_the_cap(look: &Look<'_>) -> bool {
