@@ -6,7 +6,7 @@
 //!
 //! What a trace does not tell is guessed, and the guesses are few: which sessions belong to one client (the same credential, one after
 //! the other), which Data from a client is a call (each but its introduction and its goodbye) and which one to it is the answer (the
-//! next one, although it may be an event), and that a socket that broke without a fault was cut by
+//! next one whose size no event had before), and that a socket that broke without a fault was cut by
 //! the operator or the network.
 
 mod read;
@@ -112,7 +112,8 @@ pub struct FieldCall {
     pub at: u64,
     /// Bytes of the frame.
     pub bytes: usize,
-    /// Milliseconds until the next Data to the client that no earlier call has taken; none if there was none.
+    /// Milliseconds until its answer: the next Data to the client that no earlier call has taken and that is no event by its size. None
+    /// if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_after: Option<u64>,
 }

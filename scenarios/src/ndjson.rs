@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, Read};
 
 use serde::Deserialize;
-use sideband_sim_kit::event::Event;
+use sideband_sim_kit::event::{Event, EventKind};
 
 use crate::trace::Trace;
 
@@ -109,9 +109,8 @@ fn problem(line: &[u8], error: serde_json::Error) -> TraceProblem {
     if !error.is_data() {
         return TraceProblem::NoJson(error);
     }
-    // The kinds' own list is serde's; its word for a name that is not in it is stable.
     match serde_json::from_slice::<Kind>(line) {
-        Ok(Kind { kind }) if error.to_string().starts_with(&format!("unknown variant `{kind}`")) => {
+        Ok(Kind { kind }) if !EventKind::NAMES.contains(&kind.as_str()) => {
             TraceProblem::UnknownKind(kind.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect())
         }
         Ok(_) | Err(_) => TraceProblem::NoEvent(error),

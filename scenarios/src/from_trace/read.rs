@@ -1,6 +1,6 @@
 //! From events to a recording.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sideband_protocol::SessionId;
 use sideband_sim_kit::event::{Closer, Direction, Event, EventKind, Role};
@@ -36,8 +36,12 @@ struct Open {
     place: usize,
     /// Data that came from a client, its introduction included.
     data: u64,
+    /// Data that went to it, the daemon's introduction included.
+    told: u64,
     /// Calls without an answer, by place.
     unanswered: Vec<usize>,
+    /// Sizes of Data that nobody had asked for: events.
+    events: BTreeSet<usize>,
     session: Option<SessionId>,
     role: Role,
     opened: u64,
@@ -181,7 +185,20 @@ impl Reader {
         self.lives.insert(key.clone(), (role, self.now, None));
         let session = event.session.filter(|_| role == Role::Client);
         let opened = self.now;
-        self.open.insert(key, Open { whose, place, data: 0, unanswered: Vec::new(), session, role, opened });
+        self.open.insert(
+            key,
+            Open {
+                whose,
+                place,
+                data: 0,
+                told: 0,
+                unanswered: Vec::new(),
+                events: BTreeSet::new(),
+                session,
+                role,
+                opened,
+            },
+        );
     }
 
     /// The client whose next session this is, or a new one.
@@ -264,10 +281,16 @@ impl Reader {
                     calls.push(FieldCall { at: self.now, bytes, answered_after: None });
                 }
             }
-            Direction::Out if open.unanswered.is_empty() => {}
             Direction::Out => {
-                let call = &mut calls[open.unanswered.remove(0)];
-                call.answered_after = Some(self.now.saturating_sub(call.at));
+                open.told += 1;
+                if open.told == 1 || open.events.contains(&bytes) {
+                    // The daemon's introduction, or one more of its events.
+                } else if open.unanswered.is_empty() {
+                    open.events.insert(bytes);
+                } else {
+                    let call = &mut calls[open.unanswered.remove(0)];
+                    call.answered_after = Some(self.now.saturating_sub(call.at));
+                }
             }
         }
     }

@@ -9,6 +9,8 @@ use sideband_sim_kit::{
 use super::*;
 use crate::{
     scenario::{Action, Kind, Scenario},
+    sim,
+    situation::{Situation, Situations},
     trace::Trace,
     world,
 };
@@ -87,6 +89,51 @@ fn the_world_is_found_again_in_what_relay_and_api_told() {
     let kinds: Vec<Kind> = replay.scenario.hosts.iter().map(|host| host.kind).collect();
     assert_eq!(kinds, [Kind::Cloud, Kind::Daemon, Kind::Client, Kind::Client]);
     assert!(replay.scenario.steps.iter().any(|step| step.action == Action::Drop("daemon-1".to_owned())));
+}
+
+#[test]
+fn the_worlds_replay_runs_and_resumes_as_the_world_did() {
+    let trace = world::run(0).unwrap();
+    let wire: Vec<Event> =
+        trace.events().iter().filter(|event| event.host == "relay" || event.host == "api").cloned().collect();
+    let replay = scenario(&read(wire));
+    let run = sim::run(&replay.scenario, 0, &sim::RunOptions::default()).unwrap();
+    assert_eq!(run.failures, []);
+    let again = FieldRecording::read(&run.trace);
+    assert_eq!(again.clients.len(), 2);
+    assert_eq!(again.daemons[0].connections.len(), 2);
+    let reached = Situations::of(run.trace.events());
+    for situation in [Situation::Resumed, Situation::DaemonCutUnderSessions, Situation::ResumedWithCallInFlight] {
+        assert!(reached.contains(&situation), "{situation}: {reached:?}");
+    }
+}
+
+#[test]
+fn a_replayed_fault_hits_the_same_event() {
+    // The second session was refused twice, at the first retry and the next one.
+    let mut events = vec![opened(0, 1, None)];
+    events.push(request(1_000, "relay.createSession", 200, Some(5)));
+    events.push(opened(1_050, 2, Some(5)));
+    events.push(closed(4_000, 2, None, None));
+    for (n, at) in [(1, 5_000), (2, 7_000)] {
+        events.push(fault(at, None, n, "api.request", "status"));
+        events.push(request(at, "relay.createSession", 503, None));
+    }
+    events.push(request(11_000, "relay.createSession", 200, Some(6)));
+    events.push(opened(11_050, 3, Some(6)));
+    events.push(closed(20_000, 3, Some(1_000), Some(Closer::Peer)));
+    let replay = scenario(&read(events));
+    let run = sim::run(&replay.scenario, 0, &sim::RunOptions::default()).unwrap();
+    assert_eq!((run.failures.as_slice(), run.never_fired.as_slice()), (&[][..], &[][..]));
+    let again = FieldRecording::read(&run.trace);
+    let hit: Vec<_> =
+        again.faults.iter().map(|fault| (fault.count, fault.status, fault.procedure.as_deref())).collect();
+    assert_eq!(
+        hit,
+        [(Some(1), Some(503), Some("relay.createSession")), (Some(2), Some(503), Some("relay.createSession"))]
+    );
+    assert_eq!(again.clients.len(), 1);
+    assert_eq!(again.clients[0].connections.len(), 2);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use sideband_protocol::SessionId;
 use sideband_sim_kit::event::{Closer, Direction, Event, EventKind, Role};
 
@@ -21,7 +20,7 @@ pub(super) struct Built {
     pub(super) lines: Vec<Line>,
 }
 
-/// A call that ends well within so many milliseconds is one note, where it began.
+/// How long a call takes at most, in milliseconds, to be one note.
 const SHORT_CALL: u64 = 1_000;
 
 /// A frame that came and has not been seen to go on.
@@ -157,7 +156,7 @@ impl<'t> Builder<'t> {
                 at: event.at,
                 host: words::shorten(&host, 60),
                 session: self.session(event),
-                kind: words::kind(event),
+                kind: event.kind.name().to_owned(),
                 text: match &event.kind {
                     EventKind::Frame { direction: Direction::In, .. } => {
                         format!("to {}: {}", event.host, words::label(event))
@@ -406,38 +405,33 @@ impl<'t> Builder<'t> {
             }
             EventKind::Grade { .. } => _ = self.note(event, other.or(own), Tone::Grade),
             EventKind::Endpoint { report, detail } => self.report(event, report, detail, own),
-            EventKind::Step { .. } | EventKind::Reset => _ = self.note(event, None, Tone::Step),
-            _ => self.other(event, own),
+            // At the host that does it; the network has none.
+            EventKind::Step { .. } => _ = self.note(event, own, Tone::Step),
+            EventKind::Reset => _ = self.note(event, None, Tone::Step),
+            EventKind::Retrying { cause, .. } => self.report(event, "retrying", &format!("({cause})"), own),
+            EventKind::Call { call, .. } => {
+                let row = self.note(event, own, Tone::Call);
+                self.calls.insert(*call, row);
+            }
+            EventKind::CallEnded { call, outcome, own: whose, .. } => {
+                self.call_ended(event, *call, outcome == "result" && *whose != Some(false), own);
+            }
+            // The Data that carry it tell it.
+            EventKind::Served { .. } | EventKind::Emitted { .. } | EventKind::Delivered { .. } => {}
+            _ => _ = self.note(event, own, Tone::Report),
         }
     }
 
-    /// Kinds that only scenarios have. What is served and delivered is told by the Data that carry it.
-    fn other(&mut self, event: &Event, own: Option<usize>) {
-        let members = words::members(event);
-        let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
-        let call = members.get("call").and_then(Value::as_u64).unwrap_or_default();
-        match text("kind") {
-            "retrying" => self.report(event, "retrying", &format!("({})", text("cause")), own),
-            "call" => {
-                let row = self.note(event, own, Tone::Call);
-                self.calls.insert(call, row);
+    /// A short call that ends well is one note, where it began.
+    fn call_ended(&mut self, event: &Event, call: u64, well: bool, own: Option<usize>) {
+        let here = self.here();
+        let began = self.calls.remove(&call).and_then(|row| self.rows.get_mut(row)).map(|drawn| &mut drawn.row);
+        match began {
+            Some(Row { at, events, shape: Shape::Note { label, .. }, .. }) if well && event.at - *at <= SHORT_CALL => {
+                *label = words::label(event);
+                events.push(here);
             }
-            "call_ended" => {
-                let here = self.here();
-                let began = self.calls.remove(&call).and_then(|row| self.rows.get_mut(row)).map(|drawn| &mut drawn.row);
-                let well = text("outcome") == "result";
-                match began {
-                    Some(Row { at, events, shape: Shape::Note { label, .. }, .. })
-                        if well && event.at - *at <= SHORT_CALL =>
-                    {
-                        *label = words::label(event);
-                        events.push(here);
-                    }
-                    _ => _ = self.note(event, own, if well { Tone::Call } else { Tone::Bad }),
-                }
-            }
-            "served" | "emitted" | "delivered" => {}
-            _ => _ = self.note(event, own, Tone::Report),
+            _ => _ = self.note(event, own, if well { Tone::Call } else { Tone::Bad }),
         }
     }
 

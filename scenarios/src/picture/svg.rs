@@ -201,8 +201,9 @@ fn heads(out: &mut Svg, model: &Model, layout: &Layout) {
         let width = (text_width(&name) * 13 / 10).max(text_width(&about)).max(70) + 20;
         let left = x.saturating_sub(width / 2);
         out.line(format_args!(
-            r#"<g class="head"><title>{}</title><rect class="k-{kind} box thin" x="{left}" y="4" width="{width}" height="36" rx="6"/><text class="ink name mid" x="{x}" y="20">{}</text><text class="dim small mid" x="{x}" y="34">{}</text></g>"#,
+            r#"<g class="head"><title>{}</title><rect class="k-{kind} box thin" x="{left}" y="4" width="{width}" height="36" rx="6"/><text class="ink name mid" x="{x}" y="{}">{}</text><text class="dim small mid" x="{x}" y="34">{}</text></g>"#,
             escape(&format!("{} {} {}", kind, column.name, column.about)),
+            if about.is_empty() { 27 } else { 20 },
             escape(&name),
             escape(&about),
         ));

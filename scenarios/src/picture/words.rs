@@ -6,14 +6,6 @@ use sideband_sim_kit::event::{Event, EventKind};
 /// Most characters of a word that an event brings along.
 const MAX_WORDS: usize = 200;
 
-/// The kind of an event, as the NDJSON names it.
-pub(super) fn kind(event: &Event) -> String {
-    match serde_json::to_value(&event.kind) {
-        Ok(Value::Object(members)) => members.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        Ok(_) | Err(_) => String::new(),
-    }
-}
-
 /// What happened, without host, connection and session.
 pub(super) fn label(event: &Event) -> String {
     let text = match &event.kind {
@@ -51,40 +43,30 @@ pub(super) fn label(event: &Event) -> String {
         EventKind::Endpoint { report, detail } if report == "state" => detail.clone(),
         EventKind::Endpoint { report, detail } if detail.is_empty() => report.clone(),
         EventKind::Endpoint { report, detail } => format!("{report}: {detail}"),
+        EventKind::Retrying { retry, delay_ms, retry_after_ms, cause } => {
+            let after = retry_after_ms.map(|after| format!(", asked to wait {}", span(after))).unwrap_or_default();
+            format!("retry {retry} in {}{after} ({cause})", span(*delay_ms))
+        }
+        EventKind::Call { name, method, .. } if name == method => format!("call {method}"),
+        EventKind::Call { name, method, .. } => format!("call {name} ({method})"),
+        EventKind::CallEnded { name, outcome, own: Some(false), .. } => {
+            format!("call {name}: {outcome}, the answer of another call")
+        }
+        EventKind::CallEnded { name, outcome, .. } => format!("call {name}: {outcome}"),
+        EventKind::Served { method, .. } => format!("serves {method}"),
+        EventKind::Emitted { event, number } => format!("sends event {event} {number}"),
+        EventKind::Delivered { event, number: Some(number) } => format!("hears event {event} {number}"),
+        EventKind::Delivered { event, number: None } => format!("hears event {event}"),
         EventKind::Step { what } => what.clone(),
         other => generic(&serde_json::to_value(other).unwrap_or_default()),
     };
     shorten(&text, MAX_WORDS)
 }
 
-/// The members of an event, for kinds that only some traces have.
-pub(super) fn members(event: &Event) -> Value {
-    serde_json::to_value(&event.kind).unwrap_or_default()
-}
-
-/// A kind that stands for itself in no match: its words if it has some, or its name and its members.
+/// A kind that has no words of its own: its name and its members.
 fn generic(event: &Value) -> String {
     let Value::Object(members) = event else { return String::new() };
-    let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
-    let number = |name: &str| members.get(name).and_then(Value::as_u64);
-    let kind = text("kind");
-    match kind {
-        "retrying" => {
-            let after = number("retryAfterMs").map(|after| format!(", asked to wait {}", span(after)));
-            let (retry, delay) = (number("retry").unwrap_or_default(), span(number("delayMs").unwrap_or_default()));
-            return format!("retry {retry} in {delay}{} ({})", after.unwrap_or_default(), text("cause"));
-        }
-        "call" if text("name") == text("method") => return format!("call {}", text("method")),
-        "call" => return format!("call {} ({})", text("name"), text("method")),
-        "call_ended" => return format!("call {}: {}", text("name"), text("outcome")),
-        "served" => return format!("serves {}", text("method")),
-        "emitted" | "delivered" => {
-            let number = number("number").map(|number| format!(" {number}")).unwrap_or_default();
-            return format!("{kind} {}{number}", text("event"));
-        }
-        _ => {}
-    }
-    let mut text = kind.replace('_', " ");
+    let mut text = members.get("kind").and_then(Value::as_str).unwrap_or_default().replace('_', " ");
     for (name, value) in members.iter().filter(|(name, _)| *name != "kind") {
         match value {
             Value::String(value) => text.push_str(&format!(" {value}")),
@@ -156,11 +138,6 @@ mod tests {
     fn a_kind_without_words_of_its_own_shows_its_members() {
         let event = serde_json::json!({ "kind": "key_stolen", "by": "nobody", "times": 0 });
         assert_eq!(generic(&event), "key stolen nobody times 0");
-        let event = serde_json::json!({ "kind": "call_ended", "call": 3, "name": "add", "outcome": "rpc_timeout" });
-        assert_eq!(generic(&event), "call add: rpc_timeout");
-        let event =
-            serde_json::json!({ "kind": "retrying", "retry": 2, "delayMs": 4_100, "retryAfterMs": 700, "cause": "x" });
-        assert_eq!(generic(&event), "retry 2 in 4.1 s, asked to wait 700 ms (x)");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use sideband_protocol::SessionId;
 use sideband_sim_kit::event::{Direction, Event, EventKind, Role};
 
@@ -56,7 +55,7 @@ pub(super) struct Host {
     pub(super) was_active: bool,
     /// Its last attempt found the daemon offline.
     pub(super) found_offline: bool,
-    pub(super) calls: BTreeMap<String, Call>,
+    pub(super) calls: BTreeMap<u64, Call>,
 }
 
 /// A caller of one procedure.
@@ -110,10 +109,10 @@ pub(super) enum Told {
         retry_after: Option<u64>,
     },
     Call {
-        id: String,
+        call: u64,
     },
     CallEnded {
-        id: String,
+        call: u64,
         outcome: String,
     },
 }
@@ -144,31 +143,11 @@ impl Told {
                 "disconnected" | "closed" | "offline" | "ended" | "refused" => Self::Cause(detail.clone()),
                 _ => Self::Nothing,
             },
-            EventKind::Opened { .. }
-            | EventKind::Closed { .. }
-            | EventKind::Frame { .. }
-            | EventKind::Control { .. }
-            | EventKind::Session { .. }
-            | EventKind::Request { .. } => Self::Nothing,
-            other => Self::of_members(&serde_json::to_value(other).unwrap_or_default()),
-        }
-    }
-
-    /// Calls and retries, by the members that the trace shows.
-    pub(super) fn of_members(event: &Value) -> Self {
-        let text = |name: &str| match event.get(name) {
-            Some(Value::String(text)) => text.clone(),
-            Some(value @ Value::Number(_)) => value.to_string(),
-            _ => String::new(),
-        };
-        match event.get("kind").and_then(Value::as_str) {
-            Some("retrying") => Self::Retrying {
-                retry: event.get("retry").and_then(Value::as_u64).and_then(|retry| retry.try_into().ok()).unwrap_or(0),
-                cause: text("cause"),
-                retry_after: event.get("retryAfterMs").and_then(Value::as_u64),
-            },
-            Some("call") => Self::Call { id: text("call") },
-            Some("call_ended") => Self::CallEnded { id: text("call"), outcome: text("outcome") },
+            EventKind::Retrying { retry, retry_after_ms, cause, .. } => {
+                Self::Retrying { retry: *retry, cause: cause.clone(), retry_after: *retry_after_ms }
+            }
+            EventKind::Call { call, .. } => Self::Call { call: *call },
+            EventKind::CallEnded { call, outcome, .. } => Self::CallEnded { call: *call, outcome: outcome.clone() },
             _ => Self::Nothing,
         }
     }
@@ -359,12 +338,12 @@ impl Facts {
             Told::Cause(cause) | Told::Retrying { cause, .. } => {
                 host.found_offline |= cause.contains("daemon_offline");
             }
-            Told::Call { id } => {
+            Told::Call { call } => {
                 let paused = host.state == "paused";
-                host.calls.insert(id.clone(), Call { made_in: host.state.clone(), paused });
+                host.calls.insert(*call, Call { made_in: host.state.clone(), paused });
             }
-            Told::CallEnded { id, .. } => {
-                host.calls.remove(id);
+            Told::CallEnded { call, .. } => {
+                host.calls.remove(call);
             }
             Told::Nothing | Told::Resumed | Told::RateLimited => {}
         }

@@ -144,36 +144,27 @@ impl Story {
         states.iter().fold(self, |story, state| story.report("state", state))
     }
 
+    fn retry(self, retry: u32, cause: &str, retry_after_ms: Option<u64>) -> Self {
+        self.push("client", None, Retrying { retry, delay_ms: 1_000, retry_after_ms, cause: cause.to_owned() })
+    }
+
     fn because(self, cause: &str) -> Self {
-        self.report("retrying", &format!("0 ({cause})"))
+        self.retry(0, cause, None)
     }
 }
 
-/// A client whose calls are told as a trace tells them.
+/// A client's states and calls.
 fn calls(steps: &[&str]) -> BTreeSet<Situation> {
-    let mut situations = Situations::new();
-    for step in steps {
-        let (what, rest) = step.split_once(' ').unwrap_or((step, ""));
-        let told = match what {
-            "call" => {
-                Told::of_members(&serde_json::json!({ "kind": "call", "call": 7, "name": "add", "method": "add" }))
-            }
-            "ends" => Told::of_members(
-                &serde_json::json!({ "kind": "call_ended", "call": 7, "name": "add", "outcome": rest }),
-            ),
-            "resumed" => Told::Resumed,
-            state => Told::State(state.to_owned()),
-        };
-        let event = story().report("other", "").events.remove(0);
-        let look = Look { facts: &situations.facts, event: &event, told: &told };
-        for situation in Situation::ALL {
-            if (situation.detector())(&look) {
-                situations.reached.insert(*situation);
-            }
+    let (call, name, method) = (7, || "add".to_owned(), "add".to_owned());
+    let told = steps.iter().fold(story(), |story, step| match step.split_once(' ').unwrap_or((step, "")) {
+        ("call", _) => story.push("client", None, Call { call, name: name(), method: method.clone() }),
+        ("ends", outcome) => {
+            story.push("client", None, CallEnded { call, name: name(), outcome: outcome.to_owned(), own: None })
         }
-        situations.facts.follow(&event, &told);
-    }
-    situations.reached
+        ("resumed", _) => story.report("resumed", ""),
+        (state, _) => story.states(&[state]),
+    });
+    reaches(&told)
 }
 
 fn reaches(story: &Story) -> BTreeSet<Situation> {
@@ -407,7 +398,7 @@ fn sides(situation: Situation) -> (Story, Story) {
             story().report("closed", "the Quick Connect session is over (x); get a new code"),
             story().report("closed", "closed by this side"),
         ),
-        S::LongBackoff => (story().report("retrying", "5 (x)"), story().report("retrying", "4 (x)")),
+        S::LongBackoff => (story().retry(5, "x", None), story().retry(4, "x", None)),
         S::SilentRelayNoticed => (
             story().because("nothing was heard from the relay for too long"),
             story().because("the connection to the relay was lost"),
@@ -538,6 +529,16 @@ fn the_proven_world_reaches_what_it_is_built_for() {
     for situation in [S::StormOf429, S::GaveUp, S::SecondLossWhilePending, S::MalformedFrameRefused, S::TokenExpired] {
         assert!(!reached.contains(&situation), "{situation}: {reached:?}");
     }
+}
+
+#[test]
+fn who_waits_knows_best_whether_a_retry_after_is_longer() {
+    let longer = |retry, after| {
+        reaches(&story().retry(retry, "x", Some(after))).contains(&Situation::RetryAfterLongerThanBackoff)
+    };
+    assert!(longer(0, 1_201) && !longer(0, 1_200));
+    assert!(longer(3, 9_601) && !longer(3, 9_600));
+    assert!(longer(9, 36_001) && !longer(9, 36_000));
 }
 
 #[test]

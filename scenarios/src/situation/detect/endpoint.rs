@@ -7,12 +7,12 @@ const LONGEST: u32 = 5;
 
 /// A call that ends, and how.
 fn ended<'l>(look: &'l Look<'_>) -> Option<(&'l Call, &'l str)> {
-    let Told::CallEnded { id, outcome } = look.told else { return None };
-    Some((look.host()?.calls.get(id)?, outcome))
+    let Told::CallEnded { call, outcome } = look.told else { return None };
+    Some((look.host()?.calls.get(call)?, outcome))
 }
 
 fn well(outcome: &str) -> bool {
-    matches!(outcome, "ok" | "result")
+    outcome == "result"
 }
 
 fn failed(look: &Look<'_>, wanted: &str) -> bool {
