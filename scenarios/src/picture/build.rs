@@ -1,13 +1,16 @@
 //! From events to rows and bars.
 
+mod bars;
+mod columns;
+
 use std::collections::BTreeMap;
 
 use sideband_protocol::SessionId;
-use sideband_sim_kit::event::{Closer, Direction, Event, EventKind, Role};
+use sideband_sim_kit::event::{Closer, Direction, Event, EventKind};
 
 use super::{
     fold::Drawn,
-    model::{Arrow, Bar, BarState, Column, ColumnKind, Line, MAX_COLUMNS, Row, Shape, Style, Tone},
+    model::{Arrow, Bar, Column, ColumnKind, Line, Row, Shape, Style, Tone},
     who::{Key, Who},
     words,
 };
@@ -75,67 +78,6 @@ impl<'t> Builder<'t> {
         builder
     }
 
-    fn column(&mut self, kind: ColumnKind, name: &str, about: &str) -> usize {
-        self.columns.push(Column { kind, name: words::shorten(name, 60), about: words::shorten(about, 60) });
-        self.columns.len() - 1
-    }
-
-    /// Clients, relays, daemons, APIs: most messages go through the relay, which stands between.
-    fn lay_columns(&mut self) {
-        let who = self.who;
-        let voices =
-            |wanted: Role| who.endpoints().iter().filter(move |(_, role)| **role == wanted).map(|(host, _)| host);
-        for host in voices(Role::Client) {
-            let column = self.room(ColumnKind::Client, host, "");
-            self.of_host.insert(host.clone(), column);
-        }
-        for (key, connection) in who.connections().iter().filter(|(_, connection)| connection.role == Role::Client) {
-            let column = match connection.host.as_ref().and_then(|host| self.of_host.get(host)) {
-                Some(column) => *column,
-                None => {
-                    let session = connection.session.and_then(|session| self.names.get(&session));
-                    let about = session.map(|session| format!("client, {session}")).unwrap_or_default();
-                    self.room(ColumnKind::Client, &format!("#{}", key.1), &about)
-                }
-            };
-            self.of_connection.insert(key.clone(), column);
-        }
-        for host in who.relays() {
-            let column = self.column(ColumnKind::Relay, host, "");
-            self.of_host.insert(host.clone(), column);
-        }
-        for host in voices(Role::Daemon) {
-            let column = self.column(ColumnKind::Daemon, host, who.daemon_of(host).unwrap_or_default());
-            self.of_host.insert(host.clone(), column);
-        }
-        for (key, connection) in who.connections().iter().filter(|(_, connection)| connection.role == Role::Daemon) {
-            let known = connection.host.as_ref().and_then(|host| self.of_host.get(host)).copied();
-            let daemon = connection.daemon.clone().unwrap_or_default();
-            let column = known.or_else(|| self.of_daemon.get(&daemon).copied());
-            let column = column.unwrap_or_else(|| self.column(ColumnKind::Daemon, "daemon", &daemon));
-            self.of_connection.insert(key.clone(), column);
-            self.of_daemon.insert(daemon, column);
-        }
-        for host in who.apis() {
-            if !self.of_host.contains_key(host) {
-                let column = self.column(ColumnKind::Api, host, "");
-                self.of_host.insert(host.clone(), column);
-            }
-        }
-    }
-
-    /// A client's column, or the last one for those who find no room.
-    fn room(&mut self, kind: ColumnKind, name: &str, about: &str) -> usize {
-        match self.columns.len() {
-            MAX_COLUMNS => {
-                let last = &mut self.columns[MAX_COLUMNS - 1];
-                (last.name, last.about) = ("others".to_owned(), "clients without room".to_owned());
-                MAX_COLUMNS - 1
-            }
-            _ => self.column(kind, name, about),
-        }
-    }
-
     pub(super) fn finish(self) -> Built {
         let mut bars = self.ended;
         bars.extend(self.bars.into_values());
@@ -181,146 +123,6 @@ impl<'t> Builder<'t> {
 
     fn session(&self, event: &Event) -> Option<String> {
         event.session.and_then(|session| self.names.get(&session)).cloned()
-    }
-
-    fn endpoint(&self, event: &Event, connection: u64) -> Option<usize> {
-        self.of_connection.get(&(event.host.clone(), connection)).copied()
-    }
-
-    fn own(&self, event: &Event) -> Option<usize> {
-        self.of_host.get(&event.host).copied()
-    }
-
-    fn daemon(&self, daemon: &str) -> Option<usize> {
-        let host = self.who.daemon_host(daemon).and_then(|host| self.of_host.get(host));
-        host.or_else(|| self.of_daemon.get(daemon)).copied()
-    }
-
-    fn client(&self, session: SessionId) -> Option<usize> {
-        let of = self.who.client_of(session).and_then(|key| self.of_connection.get(key));
-        of.or_else(|| self.of_host.get(self.who.client_host(session)?)).copied()
-    }
-
-    /// The column of the endpoint that an event is about, as far as it is known.
-    fn concerns(&self, event: &Event) -> Option<usize> {
-        match &event.kind {
-            EventKind::Opened { connection, .. }
-            | EventKind::Closed { connection, .. }
-            | EventKind::MessageRefused { connection, .. }
-            | EventKind::Frame { connection, .. }
-            | EventKind::Control { connection, .. }
-            | EventKind::Dropped { connection, .. }
-            | EventKind::RateLimited { connection, .. }
-            | EventKind::Swept { connection }
-            | EventKind::Grade { connection: Some(connection), .. } => self.endpoint(event, *connection),
-            EventKind::UpgradeRefused { role: Some(Role::Client), .. } => event.session.and_then(|id| self.client(id)),
-            EventKind::UpgradeRefused { role: Some(Role::Daemon), .. }
-            | EventKind::Grade { party: Role::Daemon, .. } => event.daemon.as_deref().and_then(|id| self.daemon(id)),
-            EventKind::Grade { party: Role::Client, .. } => event.session.and_then(|id| self.client(id)),
-            EventKind::Request { procedure, .. } => {
-                if procedure.starts_with("/.well-known/") {
-                    let mut relays = self.who.relays().iter();
-                    return relays
-                        .next()
-                        .filter(|_| relays.next().is_none())
-                        .and_then(|relay| self.of_host.get(relay))
-                        .copied();
-                }
-                if let Some(session) = event.session {
-                    return self.client(session);
-                }
-                let by_key = procedure.starts_with("daemon.renew") || procedure == "quickConnect.create";
-                event.daemon.as_deref().filter(|_| by_key).and_then(|daemon| self.daemon(daemon))
-            }
-            _ => self.own(event),
-        }
-    }
-
-    /// Follows states.
-    fn follow(&mut self, event: &Event) {
-        match &event.kind {
-            EventKind::Endpoint { report, detail } => {
-                let Some(column) = self.own(event) else { return };
-                match (report.as_str(), self.columns[column].kind) {
-                    ("state", _) => self.enter(column, BarState::named(detail)),
-                    ("pending", ColumnKind::Client) => self.enter(column, Some(BarState::Pending)),
-                    ("online", _) => self.enter(column, Some(BarState::Online)),
-                    ("offline", _) => self.enter(column, Some(BarState::Offline)),
-                    ("ended", ColumnKind::Daemon) | ("closed", ColumnKind::Client) => self.enter(column, None),
-                    _ => {}
-                }
-            }
-            // What has a voice speaks for itself.
-            EventKind::Opened { connection, role, .. } => {
-                let Some(column) = self.silent(event, *connection) else { return };
-                match role {
-                    Role::Client => {
-                        let state = if self.frames { BarState::Negotiating } else { BarState::Active };
-                        self.enter(column, Some(state));
-                    }
-                    Role::Daemon => {
-                        *self.sockets.entry(column).or_default() += 1;
-                        self.enter(column, Some(BarState::Online));
-                    }
-                }
-            }
-            EventKind::Closed { connection, .. } => {
-                let Some(column) = self.silent(event, *connection) else { return };
-                if self.columns[column].kind == ColumnKind::Client {
-                    return self.enter(column, None);
-                }
-                let sockets = self.sockets.entry(column).or_default();
-                *sockets = sockets.saturating_sub(1);
-                if *sockets == 0 {
-                    self.enter(column, Some(BarState::Offline));
-                }
-            }
-            EventKind::Frame { connection, direction: Direction::In, frame, .. } if frame == "data" => {
-                let Some(column) = self.silent(event, *connection) else { return };
-                if self.bars.get(&column).is_some_and(|bar| bar.state == BarState::Negotiating) {
-                    self.enter(column, Some(BarState::Active));
-                }
-            }
-            EventKind::Session { state } => {
-                let key = event.session.and_then(|session| self.who.client_of(session));
-                let Some(column) = key.and_then(|key| self.silent_key(key)) else { return };
-                let now = self.bars.get(&column).map(|bar| bar.state);
-                match (state.as_str(), now) {
-                    ("paused", _) => self.enter(column, Some(BarState::Paused)),
-                    ("pending", _) => self.enter(column, Some(BarState::Pending)),
-                    ("paired", Some(BarState::Paused | BarState::Pending)) => {
-                        self.enter(column, Some(BarState::Active))
-                    }
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn silent(&self, event: &Event, connection: u64) -> Option<usize> {
-        self.silent_key(&(event.host.clone(), connection))
-    }
-
-    fn silent_key(&self, key: &Key) -> Option<usize> {
-        let column = *self.of_connection.get(key)?;
-        (!self.of_host.values().any(|of| *of == column)).then_some(column)
-    }
-
-    fn enter(&mut self, column: usize, state: Option<BarState>) {
-        let here = self.here();
-        if let Some(bar) = self.bars.get(&column).copied() {
-            if Some(bar.state) == state {
-                return;
-            }
-            self.bars.remove(&column);
-            if bar.from != here {
-                self.ended.push(Bar { to: Some(here), ..bar });
-            }
-        }
-        if let Some(state) = state {
-            self.bars.insert(column, Bar { column, state, from: here, to: None });
-        }
     }
 
     fn push(&mut self, event: &Event, bytes: usize, shape: Shape) -> usize {

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     model::Model,
-    svg::{escape, parts, style},
+    style::style,
+    svg::{escape, parts},
 };
 
 const SCRIPT: &str = include_str!("page.js");

@@ -15,6 +15,7 @@ pub mod html;
 mod layout;
 pub mod mermaid;
 pub mod model;
+mod style;
 pub mod svg;
 pub mod who;
 mod words;
