@@ -58,6 +58,7 @@ pub mod ndjson;
 pub mod net;
 pub mod picture;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 pub mod situation;
 pub mod state;
