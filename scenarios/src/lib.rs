@@ -15,6 +15,9 @@
 //! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
 //! | [`situation`] | situations that a sweep ought to reach |
 //! | [`from_trace`] | a trace from the field as a scenario |
+//! | [`swarm`] | trouble and load that each seed draws |
+//! | [`sweep`](mod@sweep), [`merge`](mod@merge) | many seeds with one report, and the reports of shards joined |
+//! | [`shrink`](mod@shrink) | a small scenario out of one that fails |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```

@@ -10,6 +10,7 @@ use sideband_sim_kit::event::EventKind;
 use crate::{
     scenario::Scenario,
     sim::{Failure, Run, RunOptions, run},
+    situation::{Situation, Situations},
 };
 
 /// Runs scenarios; on several threads at once.
@@ -61,7 +62,7 @@ impl Runner for Real {
     }
 
     fn situations(&self) -> BTreeSet<String> {
-        BTreeSet::new()
+        Situation::ALL.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -75,7 +76,7 @@ impl From<&Run> for Outcome {
         }
         Self {
             failures: run.failures.clone(),
-            situations: BTreeSet::new(),
+            situations: Situations::of(run.trace.events()).iter().map(ToString::to_string).collect(),
             simulated: run.elapsed,
             events: run.trace.events().len() as u64,
             fired,
