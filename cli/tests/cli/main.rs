@@ -10,6 +10,7 @@ mod fault;
 mod faults;
 mod kill;
 mod preset;
+mod scenario;
 mod state;
 mod support;
 mod tls;

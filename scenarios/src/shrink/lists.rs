@@ -59,7 +59,7 @@ fn without_steps<R: Runner>(search: &mut Search<'_, R>, trouble: bool, gone: &[u
     let gone: Vec<usize> = gone.iter().filter_map(|&place| all.get(place).copied()).collect();
     let steps = rest(&search.best().steps, &gone);
     let candidate = Scenario { steps, ..search.best().clone() };
-    search.takes_without(candidate, List::Steps, &gone)
+    search.takes(candidate)
 }
 
 pub(super) fn less_trouble<R: Runner>(search: &mut Search<'_, R>) -> bool {

@@ -12,7 +12,7 @@
 //! runs are used up. Nothing is random: the same scenario, seed and runner give the same result.
 //!
 //! What decides whether a scenario is good stays: `finish`, `duration`, `tick`. Failures of invariants hold for any steps, so everything may
-//! go; for what a scenario itself asks (`expect/3`, `always/1`, `step/2`) only trouble may go, since an expectation about a call fails
+//! go; for what a scenario itself asks (`expect/3`, `always/1`, `call/add`) only trouble may go, since an expectation about a call fails
 //! trivially once nobody calls.
 
 mod exact;

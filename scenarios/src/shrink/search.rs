@@ -15,7 +15,6 @@ use crate::{
 /// A list of the scenario whose items failures are called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum List {
-    Steps,
     Expectations,
     Always,
 }
@@ -23,7 +22,6 @@ pub(super) enum List {
 impl List {
     const fn kind(self) -> &'static str {
         match self {
-            Self::Steps => "step",
             Self::Expectations => "expect",
             Self::Always => "always",
         }
@@ -78,7 +76,9 @@ impl<'a, R: Runner> Search<'a, R> {
 
     /// Whether the failure is of what the scenario itself asks.
     pub(super) fn is_of_the_scenario(&self) -> bool {
-        [List::Steps, List::Expectations, List::Always].into_iter().any(|list| self.number(list).is_some())
+        let own =
+            |kind: &str| self.kind == kind || self.kind.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
+        ["expect", "always", "call", "check", "step", "unfinished"].into_iter().any(own)
     }
 
     /// The place, from 0, of the item that the failure is about.

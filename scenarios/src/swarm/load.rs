@@ -84,11 +84,11 @@ fn calls(stage: &Stage<'_>, caller: &str, drawn: &mut Scenario) {
         let (method, params, every, most) = match pattern {
             "steady" => {
                 let every = dice.time(&format!("{name}/every"), ms(200), ms(5_000));
-                ("add", Some(json!({ "a": 19, "b": 23 })), every, MOST_CALLS)
+                ("add", Some(json!({ "a": "{n}", "b": 23 })), every, MOST_CALLS)
             }
             "burst" => {
                 let most = dice.number(&format!("{name}/times"), 2, 40);
-                ("echo", Some(json!(caller)), Time(ms(10)), most)
+                ("echo", Some(json!({ "from": caller, "n": "{n}" })), Time(ms(10)), most)
             }
             "slow" => {
                 let takes = dice.time(&format!("{name}/takes"), ms(100), ms(20_000));
@@ -98,7 +98,7 @@ fn calls(stage: &Stage<'_>, caller: &str, drawn: &mut Scenario) {
             _ => {
                 let bytes = dice.number(&format!("{name}/bytes"), 256, MOST_TEXT) as usize;
                 let every = dice.time(&format!("{name}/every"), ms(200), ms(5_000));
-                ("echo", Some(json!("x".repeat(bytes))), every, 20)
+                ("echo", Some(json!({ "n": "{n}", "text": "x".repeat(bytes) })), every, 20)
             }
         };
         let call = Call {
