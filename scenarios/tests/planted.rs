@@ -4,7 +4,6 @@
 use std::{num::NonZeroUsize, thread};
 
 use sideband_protocol::{
-    api::{ApiQuirk, ApiQuirks},
     quirks::{Quirk, Quirks},
     relay::{RelayQuirk, RelayQuirks},
 };
@@ -60,6 +59,8 @@ do = { tick = { event = "news", every = "700ms", times = 15 } }
 const FORGED_ACCEPT: &str = r#"
 name = "forged-accept"
 duration = "60s"
+# What is forged is fatal.
+finish = { without = ["recovers"] }
 
 [[host]]
 name = "cloud"
@@ -96,6 +97,8 @@ never = { host = "client", detail = "identity changed" }
 const FORGED_DATA: &str = r#"
 name = "forged-data"
 duration = "60s"
+# What is forged is fatal.
+finish = { without = ["recovers"] }
 
 [[host]]
 name = "cloud"
@@ -128,7 +131,7 @@ every = "1s"
 do = { call = { method = "add", params = { a = "{n}", b = 1 } } }
 
 [[always]]
-follows = { when = { name = "forge" }, then = { host = "client", state = "closed" }, within = "5s" }
+follows = { when = { name = "forge" }, then = { state = "closed" }, within = "5s" }
 "#;
 
 fn endpoint(quirk: Quirk) -> RunOptions {
@@ -137,10 +140,6 @@ fn endpoint(quirk: Quirk) -> RunOptions {
 
 fn relay(quirk: RelayQuirk) -> RunOptions {
     RunOptions { danger_relay_quirks: RelayQuirks::only(quirk), ..RunOptions::default() }
-}
-
-fn api(quirk: ApiQuirk) -> RunOptions {
-    RunOptions { danger_api_quirks: ApiQuirks::only(quirk), ..RunOptions::default() }
 }
 
 /// A planted bug is found within so many seeds, as this kind of failure, and shrunk.
@@ -189,8 +188,8 @@ macro_rules! planted {
 planted! {
     tru_03_pin_before_verify: endpoint(Quirk::PinsUnverified), in FORGED_ACCEPT, within 20 seeds, as "always/1";
     cry_08_window_moved_before_opening: endpoint(Quirk::MovesWindowForForgery), in FORGED_DATA, within 5 seeds, as "always/1";
-    cli_01_session_reused: endpoint(Quirk::ReusesSession), in TALK, within 20 seeds, as "invariant/session-once";
-    cli_09_waiting_call_lost: endpoint(Quirk::LosesWaitingCall), in TALK, within 20 seeds, as "invariant/call-ends-once";
+    cli_01_session_reused: endpoint(Quirk::ReusesSession), in TALK, within 20 seeds, as "invariant/no-grade";
+    cli_09_waiting_call_lost: endpoint(Quirk::LosesWaitingCall), in TALK, within 20 seeds, as "invariant/recovers";
     cli_11_resumed_from_zero: endpoint(Quirk::ResumesFromZero), in TALK, within 40 seeds, as "invariant/nonce-once";
     cry_06_window_forgotten: endpoint(Quirk::ForgetsWindow), in TALK, within 20 seeds, as "invariant/events-in-order";
     rpc_01_answers_matched_by_order: endpoint(Quirk::MatchesAnswersByOrder), in TALK, within 20 seeds, as "invariant/call-own-answer";
@@ -198,5 +197,7 @@ planted! {
     cli_04_retries_at_once: endpoint(Quirk::RetriesAtOnce), in TALK, within 20 seeds, as "invariant/delays";
     cli_06_retry_after_ignored: endpoint(Quirk::IgnoresRetryAfter), in TALK, within 40 seeds, as "invariant/delays";
     dmn_01_daemon_gives_up: endpoint(Quirk::DaemonGivesUp), in TALK, within 40 seeds, as "invariant/recovers";
+    rel_06_frames_swapped: relay(RelayQuirk::SwapsFrames), in TALK, within 40 seeds, as "invariant/events-in-order";
+    rel_22_never_swept: relay(RelayQuirk::NeverSweeps), in TALK, within 40 seeds, as "invariant/relay-empties";
     dmn_11_held_frames_sent_newest_first: endpoint(Quirk::SendsHeldNewestFirst), in TALK, within 40 seeds, as "invariant/events-in-order";
 }
