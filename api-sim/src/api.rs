@@ -19,7 +19,7 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     admin::{AdminRoutes, Keys, RotateKeys},
-    event::{EventKind, EventSink},
+    event::{EventKind, EventSink, token_name},
     fault::FaultEngine,
     presence::Presence,
 };
@@ -88,6 +88,8 @@ pub(crate) struct About {
     pub(crate) faults: Option<HeaderValue>,
     /// The name of the code that it redeems.
     pub(crate) code: Option<String>,
+    /// The name of the presence token that it gets.
+    pub(crate) token: Option<String>,
 }
 
 impl Api {
@@ -261,9 +263,14 @@ impl Api {
     }
 
     /// `daemon.renewToken`.
-    pub(crate) fn renew_token(&self, daemon: &Daemon, can_resume: bool) -> Result<PresenceToken, Failure> {
+    pub(crate) fn renew_token(
+        &self,
+        daemon: &Daemon,
+        can_resume: bool,
+        about: &mut About,
+    ) -> Result<PresenceToken, Failure> {
         let first = self.first_daemon()?;
-        Ok(PresenceToken { presence_token: self.presence_token(first.as_ref().unwrap_or(daemon), can_resume)? })
+        Ok(PresenceToken { presence_token: self.presence_token(first.as_ref().unwrap_or(daemon), can_resume, about)? })
     }
 
     /// `quickConnect.create` (API-03).
@@ -344,7 +351,7 @@ impl Api {
                 Added::NoHolder => return Err(unauthorized()),
             }
             about.daemon = Some(daemon.id.clone());
-            let presence_token = self.presence_token(&daemon, false)?;
+            let presence_token = self.presence_token(&daemon, false, about)?;
             return Ok(Registered { daemon_id: daemon.id, api_key: api_key.expose().to_owned(), presence_token });
         }
     }
@@ -392,8 +399,9 @@ impl Api {
     }
 
     /// A presence token; resumable if the daemon was registered so or says now that it can resume.
-    fn presence_token(&self, daemon: &Daemon, can_resume: bool) -> Result<String, Failure> {
+    fn presence_token(&self, daemon: &Daemon, can_resume: bool, about: &mut About) -> Result<String, Failure> {
         let jti = self.random_text(16);
+        about.token = Some(token_name(&jti));
         let resumable = daemon.resumable || can_resume;
         self.sign(daemon, Claims::daemon(&self.shared.config.issuer, &daemon.id, &jti, self.now(), resumable))
     }

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use sideband_protocol::{
-    api::{Auth, CreateSession, ErrorBody, ErrorCode, ErrorData, ErrorShape, Input, Procedure},
+    api::{Auth, CreateSession, ErrorBody, ErrorCode, ErrorData, ErrorShape, Input, Procedure, RedeemQuickConnect},
     token::KeySet,
 };
 use sideband_sim_kit::{
@@ -20,7 +20,7 @@ use sideband_sim_kit::{
     server::{CutConnection, Stopping},
 };
 
-use crate::{Api, api::About};
+use crate::{Api, Digest, api::About};
 
 /// The key set cannot be had, because the fault plan says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,8 @@ pub(crate) enum KeysRemain {
 }
 
 impl Api {
-    /// Lets the faults of a request for a procedure happen. What the request names is looked up, but not judged.
+    /// Lets the faults of a request for a procedure happen. What the request names is looked up, but not judged; a code names the
+    /// daemon that made it.
     pub(crate) async fn faults_of_request(
         &self,
         procedure: Procedure,
@@ -121,8 +122,16 @@ impl Api {
             Auth::User if procedure == Procedure::CreateSession => {
                 input.and_then(|input| CreateSession::from_value(input).ok()).map(|input| input.daemon_id)
             }
+            Auth::None if procedure == Procedure::RedeemQuickConnect => input
+                .and_then(|input| RedeemQuickConnect::from_value(input).ok())
+                .and_then(|RedeemQuickConnect { code }| {
+                    about.code = Some(self.name_of(&code));
+                    self.shared.store.daemon_of_code(Digest::of(&code)).ok().flatten()
+                }),
             Auth::User | Auth::None => None,
         };
+        // Of others nothing is told: who asks may name what they like.
+        about.daemon = daemon.clone().filter(|id| matches!(self.shared.store.daemon(id), Ok(Some(_))));
         (user, daemon)
     }
 

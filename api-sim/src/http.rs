@@ -9,11 +9,11 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderValue, Method, StatusCode, Uri,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{
             ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
             ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
-            HOST, ORIGIN, RETRY_AFTER, VARY,
+            FORWARDED, HOST, ORIGIN, RETRY_AFTER, VARY, VIA,
         },
         request::Parts,
         uri::Authority,
@@ -35,7 +35,7 @@ use sideband_sim_kit::{
     event::{EventKind, retry_after_ms},
     fault::FAULT_HEADER,
     guard::bearer_token,
-    server::{CutConnection, PeerAddr, Stopping},
+    server::{CutConnection, HttpConnection, PeerAddr, Stopping},
 };
 
 use crate::{
@@ -91,12 +91,22 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
             status: response.status().as_u16(),
             caller: bearer_token(&parts.headers).map(|credential| api.name_of(credential)),
             code: about.code,
+            token: about.token,
+            http: one_programs(&parts).map(|connection| api.shared.events.number_of(connection)),
             retry_after_ms: retry_after_ms(response.headers(), api.now()),
             took_ms: api.shared.events.now().saturating_sub(began),
         };
         api.shared.events.emit(about.daemon.as_deref(), about.session, kind);
     }
     response
+}
+
+/// The HTTP connection of a request if it is one program's: browsers share theirs among pages, which may be reloaded, and proxies
+/// among all who ask through them.
+fn one_programs(parts: &Parts) -> Option<&HttpConnection> {
+    let shared = [ORIGIN, VIA, FORWARDED, HeaderName::from_static("x-forwarded-for")];
+    let is_shared = shared.iter().any(|header| parts.headers.contains_key(header));
+    parts.extensions.get().filter(|_| !is_shared)
 }
 
 /// Procedure, method, size and JSON; then the procedure.
@@ -159,7 +169,7 @@ async fn call(
         Procedure::RenewToken => {
             let daemon = api.daemon(credential, about)?;
             let RenewToken = RenewToken::from_value(value)?;
-            success(&api.renew_token(&daemon, can_resume)?)
+            success(&api.renew_token(&daemon, can_resume, about)?)
         }
         Procedure::CreateQuickConnect => {
             let daemon = api.daemon(credential, about)?;

@@ -276,6 +276,10 @@ impl Store for MemoryStore {
         Ok(self.known().state.codes.remove(code).filter(|entry| entry.expires_at > now))
     }
 
+    fn daemon_of_code(&self, code: Digest) -> Result<Option<String>, StoreError> {
+        Ok(self.known().state.codes.get(code).map(|entry| entry.daemon_id.clone()))
+    }
+
     fn insert_session_id_if_new(&self, session: SessionId) -> Result<bool, StoreError> {
         Ok(self.known().session_ids.insert(session))
     }

@@ -398,6 +398,12 @@ pub trait Store: Send + Sync {
     /// The store cannot do its work.
     fn consume_code(&self, code: Digest, now: u64) -> Result<Option<Code>, StoreError>;
 
+    /// The daemon of a code that was not taken out, for who only looks; the code may have expired.
+    ///
+    /// # Errors
+    /// The store cannot do its work.
+    fn daemon_of_code(&self, code: Digest) -> Result<Option<String>, StoreError>;
+
     /// Notes that a session id is used; false if it was before (API-01). Every one is kept, at some 20 bytes each.
     ///
     /// # Errors

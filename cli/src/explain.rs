@@ -1,14 +1,29 @@
 //! What the SDK's and the admin client's errors mean for a command: exit code, code, and what to do next.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use serde_json::value::RawValue;
 use sideband::{
     Cause, Error,
     protocol::{peer::CallError, wire::ControlCode},
 };
-use sideband_sim_kit::admin::AdminError;
+use sideband_env::Env;
+use sideband_sim_kit::{
+    admin::{AdminClient, AdminError},
+    fault::admin::FaultReport,
+};
+use url::{Host, Url};
 
-use crate::failure::{Details, Failure};
+use crate::{
+    failure::{Details, Exit, Failure},
+    values,
+};
+
+/// How long a simulated cloud may take to say which faults it has.
+const FAULTS_WITHIN: Duration = Duration::from_secs(1);
+/// Where `fault` looks unless it is told.
+const USUAL_ADMIN: &str = "http://127.0.0.1:7600/__sim";
 
 /// Whose credentials an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +139,7 @@ fn refused(failure: Failure, status: u16, who: Who) -> Failure {
 /// What to do about an upgrade that was refused with this status (TOK-13).
 fn upgrade_hint(status: u16) -> &'static str {
     match status {
-        401 => "check that the relay's --issuer is the API's, letter by letter: it does not accept the API's token",
+        401 => "the relay does not accept the API's token: check that its --issuer is the API's, letter by letter",
         403 => "check --relay-url: the relay does not let in whom this API sends",
         409 => "try again; if it stays so, the relay has a daemon or a session of the same id",
         // KEY-01, KEY-03
@@ -140,6 +155,71 @@ fn upgrade_hint(status: u16) -> &'static str {
 pub(crate) fn session_over(error: &CallError, reason: &Cause, who: Who) -> Failure {
     let failure = Failure::failed(anyhow!("{}: {error}: {reason}", error.code())).details(code_of(error.code()));
     cause(reason, who).hints().iter().fold(failure, |failure, hint| failure.hint(hint))
+}
+
+/// The same failure, with the faults that a simulated cloud on this machine does on purpose: they are the first thing to look at.
+pub(crate) async fn with_faults(failure: Failure, env: &Env, api_url: &str) -> Failure {
+    if failure.exit() == Exit::Misuse {
+        return failure;
+    }
+    let mut hints = faults(env, api_url, &failure.message()).await;
+    if hints.is_empty() {
+        return failure;
+    }
+    // The other hints are for a cloud that means what it says.
+    let by_fault = matches!(failure.code(), Some("upgrade_refused" | "api_unreadable" | "timeout"))
+        || failure.message().contains("a fault of the plan");
+    if !by_fault {
+        hints.extend_from_slice(failure.hints());
+    }
+    failure.instead(hints)
+}
+
+/// What to try about the faults that fired so far in a simulated cloud on this machine; nothing if there are none, or it is none. The
+/// message of an answer by fault names its rule.
+pub(crate) async fn faults(env: &Env, api_url: &str, message: &str) -> Vec<String> {
+    let Ok(url) = Url::parse(api_url) else { return Vec::new() };
+    let near = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    let (true, Ok(admin), Ok(token)) = (near, url.join("/__sim"), values::admin_token(None)) else { return Vec::new() };
+    let client = AdminClient::new(env.clone(), admin.clone(), token);
+    match tokio::time::timeout(FAULTS_WITHIN, client.faults()).await {
+        Ok(Ok(list)) => of_faults(list.faults, &admin, message),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// The rules that fired, those that the message names before all others.
+fn of_faults(mut faults: Vec<FaultReport>, admin: &Url, message: &str) -> Vec<String> {
+    let name = |fault: &FaultReport| fault.rule.id.as_ref().map_or_else(String::new, ToString::to_string);
+    faults.retain(|fault| fault.fired > 0);
+    faults.sort_by_key(|fault| !message.contains(&format!("{}#", name(fault))));
+    let at = if admin.as_str() == USUAL_ADMIN { String::new() } else { format!(" --admin-url {admin}") };
+    let words: Vec<_> = faults
+        .iter()
+        .map(|fault| {
+            let times = fault.rule.trigger.times.map_or_else(String::new, |times| format!(" of {times}"));
+            format!("{} (at {}, fired {}{times})", name(fault), fault.rule.place().name(), fault.fired)
+        })
+        .collect();
+    let Some(named) = faults.iter().find(|fault| fault.rule.trigger.times.is_none_or(|times| fault.fired < times))
+    else {
+        return match words.as_slice() {
+            [] => Vec::new(),
+            words => vec![format!("again: it is by faults of this cloud that are spent now: {}", words.join(", "))],
+        };
+    };
+    vec![
+        format!("to look at the faults of this cloud that fired: {}", words.join(", ")),
+        format!(
+            "`sideband-sim fault remove {}{at}` to end that one, `sideband-sim fault list{at}` to see all",
+            name(named)
+        ),
+    ]
 }
 
 fn code_of(code: &str) -> Details {
@@ -199,6 +279,39 @@ mod tests {
             let failure = cause(&refused, Who::Account);
             assert!(failure.hints()[0].contains(hint), "{status}: {:?}", failure.hints());
         }
+    }
+
+    fn report(id: &str, times: Option<u64>, fired: u64) -> FaultReport {
+        let mut rule = serde_json::json!({"id": id, "on": "api.request", "do": {"status": 429}});
+        if let Some(times) = times {
+            rule["times"] = times.into();
+        }
+        let report = serde_json::json!({"rule": rule, "seen": fired, "fired": fired, "overruled": 0});
+        serde_json::from_value(report).unwrap()
+    }
+
+    #[test]
+    fn faults_that_fired_are_named_and_how_to_end_them() {
+        let usual: Url = USUAL_ADMIN.parse().unwrap();
+        let elsewhere: Url = "http://127.0.0.1:9/__sim".parse().unwrap();
+        let all = || {
+            vec![report("never", Some(2), 0), report("a", Some(2), 2), report("b", None, 3), report("c", Some(2), 1)]
+        };
+        assert_eq!(of_faults(vec![report("never", None, 0)], &usual, ""), [""; 0]);
+        let hints = of_faults(all(), &usual, "no: a fault of the plan: c#1");
+        let fired = "c (at api.request, fired 1 of 2), a (at api.request, fired 2 of 2), b (at api.request, fired 3)";
+        assert_eq!(hints[0], format!("to look at the faults of this cloud that fired: {fired}"));
+        assert_eq!(hints[1], "`sideband-sim fault remove c` to end that one, `sideband-sim fault list` to see all");
+        let hints = of_faults(all(), &elsewhere, "no: a fault of the plan: a#1");
+        assert!(
+            hints[1].contains("remove b --admin-url http://127.0.0.1:9/__sim"),
+            "what is spent need not go: {hints:?}"
+        );
+        let hints = of_faults(vec![report("a", Some(2), 2)], &usual, "");
+        assert_eq!(
+            hints,
+            ["again: it is by faults of this cloud that are spent now: a (at api.request, fired 2 of 2)"]
+        );
     }
 
     #[test]

@@ -107,6 +107,17 @@ impl Failure {
         self
     }
 
+    /// What to do next, in place of what was said so far.
+    #[must_use]
+    pub(crate) fn instead(self, hints: Vec<String>) -> Self {
+        Self { hints, ..self }
+    }
+
+    /// Its stable code, if it has one.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.details.code.as_deref()
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }

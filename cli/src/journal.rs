@@ -100,8 +100,9 @@ impl Words {
             EventKind::Fault { rule, number, on, action } => {
                 format!("fault {rule}#{number}  {action} at {on}  {}", about())
             }
-            EventKind::Grade { rule, party, evidence, .. } => {
-                format!("{} breaks {rule}  {}  {evidence}", role_name(*party), about())
+            EventKind::Grade { rule, party, evidence, times, .. } => {
+                let again = if *times > 1 { format!("  ({times} times)") } else { String::new() };
+                format!("{} breaks {rule}  {}  {evidence}{again}", role_name(*party), about())
             }
             // Sessions tell the same, frames are too many.
             _ => return None,

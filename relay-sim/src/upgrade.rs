@@ -23,7 +23,6 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
-use sha2::{Digest, Sha256};
 use sideband_protocol::{
     SessionId,
     relay::{self, RelayQuirk, SessionConflict, Watched},
@@ -31,7 +30,7 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     admin::error_response,
-    event::{EventKind, Role, retry_after_ms},
+    event::{EventKind, Role, retry_after_ms, token_name},
     fault::{self, FAULT_HEADER},
     guard::bearer,
     server::{CutConnection, Stopping},
@@ -224,11 +223,6 @@ impl About {
         let token = grant.jti.as_deref().map(token_name);
         Self { faults: None, daemon: Some(grant.daemon_id.clone()), session, role: Some(role), token }
     }
-}
-
-/// What events call a token by: it follows from the token's id, and the id does not follow from it.
-fn token_name(jti: &str) -> String {
-    Sha256::digest(jti).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Result<Response, NoUpgrade> {

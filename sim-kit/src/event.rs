@@ -5,17 +5,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::{HeaderMap, header::RETRY_AFTER};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sideband_env::Timeline;
 use sideband_protocol::{SessionId, api::retry_after};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
-use crate::observer::{AccessObserver, Grade, GradeLog, Grades, Mark, MarkFor};
+use crate::{
+    observer::{AccessObserver, Grade, GradeLog, Grades, Mark, MarkFor},
+    server::HttpConnection,
+};
 
 /// Which way a frame goes, seen from the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -204,6 +211,13 @@ pub enum EventKind {
         /// What the code that it redeems becomes, likewise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<String>,
+        /// The presence token that it got, as `opened` calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+        /// The number of the HTTP connection that it came on, where that is one program's. None for a web page's, whose browser
+        /// shares its connections among pages, and for what a proxy passed on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        http: Option<u64>,
         /// Milliseconds that the answer asks to wait.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
@@ -386,6 +400,11 @@ pub fn retry_after_ms(headers: &HeaderMap, now: u64) -> Option<u64> {
     Some(if in_seconds { wait } else { wait.saturating_sub(1_000) })
 }
 
+/// What events call a token by: it follows from the token's id, and the id does not follow from it.
+pub fn token_name(jti: &str) -> String {
+    Sha256::digest(jti).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
@@ -436,6 +455,8 @@ struct Shared {
     past: Mutex<Past>,
     stream: broadcast::Sender<Event>,
     keep: usize,
+    /// How many HTTP connections have a number.
+    numbered: AtomicU64,
 }
 
 /// Events from a number on: those that are kept, and those to come. Numbers count from 1 and have no gaps.
@@ -476,7 +497,8 @@ impl EventSink {
     /// A sink whose times, in milliseconds, come from a function; for worlds with a time line of their own.
     pub fn with_time(now: impl Fn() -> u64 + Send + Sync + 'static, host: &str, keep: usize) -> Self {
         let (stream, _) = broadcast::channel(1_024);
-        let shared = Shared { now: Arc::new(now), grading: Mutex::default(), past: Mutex::default(), stream, keep };
+        let (grading, past) = (Mutex::default(), Mutex::default());
+        let shared = Shared { now: Arc::new(now), grading, past, stream, keep, numbered: AtomicU64::new(0) };
         Self { shared: Arc::new(shared), host: host.into() }
     }
 
@@ -488,6 +510,11 @@ impl EventSink {
     /// Milliseconds since the start of the time line.
     pub fn now(&self) -> u64 {
         (self.shared.now)()
+    }
+
+    /// The number that events call this HTTP connection by. No other has it, whichever server took it.
+    pub fn number_of(&self, connection: &HttpConnection) -> u64 {
+        *connection.0.get_or_init(|| self.shared.numbered.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Records that something happened now, and what it shows of the endpoint that did it.

@@ -285,7 +285,8 @@ mod tests {
 
     fn request(procedure: &str) -> EventKind {
         let procedure = procedure.to_owned();
-        EventKind::Request { procedure, status: 404, caller: None, code: None, retry_after_ms: None, took_ms: 0 }
+        let (caller, code, token, http, retry_after_ms) = (None, None, None, None, None);
+        EventKind::Request { procedure, status: 404, caller, code, token, http, retry_after_ms, took_ms: 0 }
     }
 
     fn closed(code: Option<u16>) -> EventKind {

@@ -7,24 +7,28 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+};
 use futures_util::StreamExt as _;
 use http_body_util::{BodyStream, StreamBody};
 use hyper::{
-    Request,
-    body::{Body as _, Incoming},
+    Request, Response, StatusCode,
+    body::{Body as _, Frame, Incoming, SizeHint},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sideband_env::{BoxStream, Listener};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
     time,
 };
@@ -46,8 +50,9 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
     /// How long a request's body may take, from its header on; 10 s by default. Long ones let slow clients hold connections.
     pub body_timeout: Duration,
-    /// Most HTTP connections at once, upgraded ones not counted; 4,096 by default. Beyond it the oldest one that has not
-    /// asked for anything is cut for each new one. If all have, new ones wait in the listener's backlog until one ends.
+    /// Most HTTP connections at once, upgraded ones not counted; 4,096 by default. Beyond it the oldest one that never asked for
+    /// anything is cut for each new one, or else the oldest that was answered and is idle is closed. While requests are under way
+    /// on all of them, new ones wait in the listener's backlog until one ends.
     pub max_connections: usize,
     /// How long requests under way may take to end at shutdown; 2 s by default, which leaves time for the rest of the
     /// five seconds of REL-24.
@@ -70,6 +75,11 @@ impl Default for ServeOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// The HTTP connection that a request came on, as a request extension: the same one for all requests of a connection that is kept
+/// alive. Whoever tells of it numbers it.
+#[derive(Debug, Clone, Default)]
+pub struct HttpConnection(pub(crate) Arc<OnceLock<u64>>);
+
 /// As a response's extension: in place of the answer the connection ends, as if the server had died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CutConnection;
@@ -91,49 +101,119 @@ impl Stopping {
 #[error("cut in place of an answer")]
 struct Cut;
 
-/// The connections without a request so far, by age: who never asks must not keep out who does.
+/// The connections with no request under way, by age: who does not ask must not keep out who does.
 #[derive(Clone, Default)]
-struct Silent(Arc<Mutex<BTreeMap<u64, AbortHandle>>>);
+struct Quiet(Arc<Mutex<Lists>>);
 
-impl Silent {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+#[derive(Default)]
+struct Lists {
+    /// Those that never asked.
+    silent: BTreeMap<u64, AbortHandle>,
+    /// Those that were answered and are kept alive.
+    idle: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Quiet {
+    fn lock(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        let lists = self.lock();
+        lists.silent.is_empty() && lists.idle.is_empty()
     }
 
     /// Starts a connection, which is silent until it asks or ends.
     fn begin(&self, number: u64, start: impl FnOnce() -> AbortHandle) {
         // Held meanwhile: it may ask at once.
-        let mut silent = self.lock();
-        silent.insert(number, start());
+        let mut lists = self.lock();
+        lists.silent.insert(number, start());
     }
 
-    /// A connection has asked for something, or has ended.
-    fn no_more(&self, number: u64) {
-        self.lock().remove(&number);
-    }
-
-    /// Cuts the oldest one; whether there was one.
-    fn cut_oldest(&self) -> bool {
-        let Some((_, connection)) = self.lock().pop_first() else { return false };
-        debug!("cutting a connection without a request: there are too many");
-        connection.abort();
+    /// Ends the oldest that never asked, or else the oldest that is idle; whether there was one.
+    fn end_oldest(&self) -> bool {
+        let mut lists = self.lock();
+        if let Some((_, connection)) = lists.silent.pop_first() {
+            debug!("cutting a connection without a request: there are too many");
+            connection.abort();
+            return true;
+        }
+        let Some((_, leave)) = lists.idle.pop_first() else { return false };
+        debug!("closing an idle connection: there are too many");
+        leave.notify_one();
         true
     }
 }
 
 /// Its connection ends with it.
 struct OneOf {
-    silent: Silent,
+    quiet: Quiet,
     number: u64,
+    /// Told when it has to leave.
+    leave: Arc<Notify>,
+}
+
+impl OneOf {
+    /// It has asked for something, or has ended.
+    fn no_more(&self) {
+        let mut lists = self.quiet.lock();
+        lists.silent.remove(&self.number);
+        lists.idle.remove(&self.number);
+    }
+
+    /// The answer, at whose end the connection is idle. One that becomes a WebSocket never is.
+    fn answered(&self, answer: Response<Body>) -> Response<Body> {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return answer;
+        }
+        let idle = Idle { quiet: self.quiet.clone(), number: self.number, leave: Arc::downgrade(&self.leave) };
+        answer.map(|body| Body::new(Answered { body, _idle: idle }))
+    }
 }
 
 impl Drop for OneOf {
     fn drop(&mut self) {
-        self.silent.no_more(self.number);
+        self.no_more();
+    }
+}
+
+/// Its connection is idle when it is dropped, if it is there at all.
+struct Idle {
+    quiet: Quiet,
+    number: u64,
+    leave: Weak<Notify>,
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        let mut lists = self.quiet.lock();
+        // Under the lock, which the connection's end takes before the last of these is gone.
+        if let Some(leave) = self.leave.upgrade() {
+            lists.idle.insert(self.number, leave);
+        }
+    }
+}
+
+/// An answer's body.
+struct Answered {
+    body: Body,
+    _idle: Idle,
+}
+
+impl hyper::body::Body for Answered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -147,7 +227,7 @@ pub async fn serve(
 ) {
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
-    let silent = Silent::default();
+    let quiet = Quiet::default();
     let most = options.max_connections.max(1);
     let mut number = 0;
     // Accepted, but those that were to make room for it have asked for something meanwhile.
@@ -155,14 +235,14 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     loop {
         let open = connections.len();
-        if let Some((stream, from)) = waiting.take_if(|_| open < most || silent.cut_oldest()) {
+        if let Some((stream, from)) = waiting.take_if(|_| open < most || quiet.end_oldest()) {
             number += 1;
-            let one = OneOf { silent: silent.clone(), number };
+            let one = OneOf { quiet: quiet.clone(), number, leave: Arc::default() };
             let task = serve_connection(stream, from, app.clone(), options.clone(), stopped.clone(), one);
-            silent.begin(number, || connections.spawn(task));
+            quiet.begin(number, || connections.spawn(task));
             continue;
         }
-        let room = waiting.is_none() && (open < most || (open < most + MAKING_ROOM && !silent.is_empty()));
+        let room = waiting.is_none() && (open < most || (open < most + MAKING_ROOM && !quiet.is_empty()));
         tokio::select! {
             biased;
             () = &mut shutdown => break,
@@ -204,15 +284,18 @@ async fn serve_connection(
     one: OneOf,
 ) {
     let stopping = Stopping(stopped.clone());
+    let this = HttpConnection::default();
     let service = service_fn(|mut request: Request<Incoming>| {
-        one.silent.no_more(one.number);
+        one.no_more();
         request.extensions_mut().insert(PeerAddr(from));
         request.extensions_mut().insert(stopping.clone());
+        request.extensions_mut().insert(this.clone());
         let answer = app.clone().oneshot(request.map(|body| limited(body, options.body_timeout)));
+        let one = &one;
         async move {
             let Ok(answer) = answer.await;
             // An error ends the connection without a word.
-            if answer.extensions().get::<CutConnection>().is_some() { Err(Cut) } else { Ok(answer) }
+            if answer.extensions().get::<CutConnection>().is_some() { Err(Cut) } else { Ok(one.answered(answer)) }
         }
     });
     let connection = http1::Builder::new()
@@ -225,7 +308,7 @@ async fn serve_connection(
     let outcome = tokio::select! {
         biased;
         outcome = connection.as_mut() => outcome,
-        () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
+        () = async { tokio::select! { biased; _ = stopped.wait_for(|stopped| *stopped) => {} () = one.leave.notified() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -390,11 +473,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_over_the_bound_wait_for_one_to_end() {
-        let server = start(app(), ServeOptions { max_connections: 1, ..ServeOptions::default() });
+    async fn connections_over_the_bound_wait_while_all_are_busy() {
+        let (begun, mut has_begun) = mpsc::channel(1);
+        let stuck = move || async move {
+            begun.send(()).await.unwrap();
+            std::future::pending::<&str>().await
+        };
+        let app = app().route("/stuck", get(stuck));
+        let server = start(app, ServeOptions { max_connections: 1, ..ServeOptions::default() });
         let mut first = server.connect().await;
-        ask(&mut first, "/").await;
-        answer(&mut first).await;
+        ask(&mut first, "/stuck").await;
+        has_begun.recv().await.unwrap();
         let mut second = server.connect().await;
         ask(&mut second, "/").await;
         let mut early = [0];
@@ -429,6 +518,28 @@ mod tests {
         }
         newest.write_all(b"TP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         assert!(answer(&mut newest).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn over_the_bound_the_oldest_idle_one_makes_room_with_its_answer_whole() {
+        let server = start(app(), ServeOptions { max_connections: 2, ..ServeOptions::default() });
+        let mut idle = Vec::new();
+        for _ in 0..50 {
+            let mut stream = server.connect().await;
+            ask(&mut stream, "/").await;
+            assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+            idle.push(stream);
+        }
+        // The newest are kept alive, the others have been closed.
+        for stream in &mut idle[48..] {
+            ask(stream, "/").await;
+            assert!(answer(stream).await.starts_with("HTTP/1.1 200"));
+        }
+        for stream in &mut idle[..48] {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"");
+        }
     }
 
     #[tokio::test]

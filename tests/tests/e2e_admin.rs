@@ -504,3 +504,43 @@ async fn a_cloud_that_shuts_down_is_not_reset() {
     let refused = client_of(&world).reset().await;
     assert!(matches!(refused, Err(AdminError::Refused { status: 409, .. })), "{refused:?}");
 }
+
+/// The counters of `/metrics`, by name and labels.
+async fn counters(admin: &AdminClient) -> BTreeMap<String, u64> {
+    let text = admin.metrics().await.unwrap();
+    let counter = |line: &str| {
+        let (name, value) = line.rsplit_once(' ')?;
+        name.split('{').next()?.ends_with("_total").then(|| (name.to_owned(), value.parse().unwrap()))
+    };
+    text.lines().filter_map(counter).collect()
+}
+
+/// What a relay forgets with a daemon is not forgotten here.
+#[tokio::test]
+async fn no_counter_ever_goes_back_while_daemons_and_sessions_come_and_go() {
+    let mut world = World::start().await;
+    let admin = AdminClient::new(world.env.clone(), world.cloud.admin_url().parse().unwrap(), None);
+    let mut before = counters(&admin).await;
+    for round in 0..3 {
+        let server = world.serve().await;
+        let client = world.client().await;
+        echoes(&client).await;
+        soon(client.close()).await;
+        soon(server.close()).await;
+        for step in 0..3 {
+            if step < 2 {
+                world.event(|event| matches!(event.kind, EventKind::Closed { .. })).await;
+            } else {
+                // It forgets every hub.
+                admin.restart_relay(RestartRelay::default()).await.unwrap();
+                world.event(|event| matches!(event.kind, EventKind::Restarted)).await;
+            }
+            let after = counters(&admin).await;
+            for (name, value) in &before {
+                assert!(after.get(name) >= Some(value), "round {round}, step {step}: {name} was {value}: {after:?}");
+            }
+            before = after;
+        }
+    }
+    assert!(before["sideband_sim_forwarded_frames_total"] > 20, "{before:?}");
+}

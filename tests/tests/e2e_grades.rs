@@ -9,8 +9,16 @@ use sideband_protocol::{
     wire::{Frame, Reason, Signal},
 };
 use sideband_scenarios::cloud::CloudOptions;
-use sideband_sim_kit::{admin::AdminClient, event::EventKind};
+use sideband_sim_kit::{
+    admin::AdminClient,
+    event::EventKind,
+    fault::{FaultPlan, Format},
+};
 use support::*;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_tungstenite::tungstenite::Message;
 
 /// The rules broken so far, in the order in which they were.
@@ -47,6 +55,7 @@ async fn pair(world: &World, resumable: bool) -> (SessionId, Peer, Peer) {
 #[tokio::test]
 async fn wrong_frames_are_marked() {
     let mut world = World::start().await;
+    world.has_wrong_peers();
     let (session, mut daemon, mut client) = pair(&world, true).await;
     client.send(sealed(session, 1, 0)).await;
     daemon.got().await;
@@ -67,6 +76,7 @@ async fn wrong_frames_are_marked() {
 #[tokio::test]
 async fn messages_that_no_relay_takes_are_marked() {
     let mut world = World::start().await;
+    world.has_wrong_peers();
     let _daemon = world.raw_daemon(true).await;
     for (message, rule) in [
         (Message::text("hello"), "WIRE-03"),
@@ -83,6 +93,7 @@ async fn messages_that_no_relay_takes_are_marked() {
 #[tokio::test]
 async fn tokens_and_codes_that_come_again_are_marked() {
     let mut world = World::start().await;
+    world.has_wrong_peers();
     let token = world.presence_token(true).await;
     let _first = world.connect(&token).await.unwrap();
     let _daemon = world.connect(&token).await.unwrap();
@@ -99,7 +110,9 @@ async fn tokens_and_codes_that_come_again_are_marked() {
     let code = made["result"]["data"]["code"].as_str().unwrap().to_owned();
     let (status, redeemed) = world.redeem(&code).await;
     assert_eq!(status, 200);
-    let _client = world.connect(redeemed["result"]["data"]["token"].as_str().unwrap()).await.unwrap();
+    let client = world.connect(redeemed["result"]["data"]["token"].as_str().unwrap()).await.unwrap();
+    drop(client);
+    world.event(|event| matches!(event.kind, EventKind::Closed { .. })).await;
     assert_eq!(world.redeem(&code).await.0, 404);
     assert_eq!(graded(&mut world).await, "CLI-02");
     assert_eq!(rules(&world), ["DMN-03", "CLI-01", "CLI-02"]);
@@ -112,6 +125,7 @@ async fn tokens_and_codes_that_come_again_are_marked() {
 #[tokio::test]
 async fn a_wrong_order_after_a_resume_is_marked() {
     let mut world = World::start().await;
+    world.has_wrong_peers();
     let (session, daemon, _client) = pair(&world, true).await;
     drop(daemon);
     world.session(session, "paused").await;
@@ -131,6 +145,7 @@ async fn a_wrong_order_after_a_resume_is_marked() {
 #[tokio::test]
 async fn the_admin_api_tells_grades_and_forgets_them() {
     let mut world = World::start().await;
+    world.has_wrong_peers();
     let mut daemon = world.raw_daemon(true).await;
     daemon.send_message(Message::text("hello")).await;
     assert_eq!(graded(&mut world).await, "WIRE-03");
@@ -141,6 +156,73 @@ async fn the_admin_api_tells_grades_and_forgets_them() {
     assert_eq!((&*grades.counts[0].rule, grades.counts[0].count), ("WIRE-03", 1));
     assert_eq!(admin.clear_grades().await.unwrap(), Default::default());
     assert_eq!(admin.status().await.unwrap().grades, []);
+}
+
+/// The parameters of a raw request for a session.
+fn ask_for_a_session(world: &World, more: &str) -> String {
+    let body = serde_json::json!({ "daemonId": world.daemon_id() }).to_string();
+    format!(
+        "POST /api/trpc/relay.createSession HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\n{more}content-length: {}\r\n\r\n{body}",
+        world.cloud.bootstrap().access_token.expose(),
+        body.len()
+    )
+}
+
+/// The statuses of these requests, one after the other on one connection.
+async fn on_one_connection(world: &World, requests: &[String]) -> Vec<u16> {
+    let mut stream = TcpStream::connect(world.cloud.addr()).await.unwrap();
+    let mut statuses = Vec::new();
+    for request in requests {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        statuses.push(soon(status(&mut stream)).await);
+    }
+    statuses
+}
+
+/// Reads one answer with its body.
+async fn status(stream: &mut TcpStream) -> u16 {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+    head[9..12].parse().unwrap()
+}
+
+const TOLD_TO_WAIT: &str = "[[fault]]\non = \"api.request\"\nprocedure = \"relay.createSession\"\ntimes = 1\n\
+     do = { status = 429, retry_after = \"60s\" }";
+
+#[tokio::test]
+async fn cli_06_who_was_told_to_wait_and_does_not_is_marked() {
+    let mut world = World::start().await;
+    world.has_wrong_peers();
+    world.cloud.faults().set(FaultPlan::parse(TOLD_TO_WAIT, Format::Toml).unwrap()).unwrap();
+    let ask = ask_for_a_session(&world, "");
+    assert_eq!(on_one_connection(&world, &[ask.clone(), ask]).await, [429, 200]);
+    assert_eq!(graded(&mut world).await, "CLI-06");
+    let grade = world.cloud.events().grades().grades.remove(0);
+    assert_eq!((grade.daemon.as_deref(), grade.connection), (Some(world.daemon_id()), None));
+    assert!(grade.evidence.starts_with("relay.createSession 6") || grade.evidence.starts_with("relay.createSession 5"));
+}
+
+/// Other processes, a page that is loaded again, and who asks through a proxy were not told, though they have the same token.
+#[tokio::test]
+async fn cli_06_who_was_not_told_to_wait_gets_no_mark() {
+    for more in ["", "origin: http://localhost:3000\r\n", "via: 1.1 proxy\r\n"] {
+        let world = World::start().await;
+        world.cloud.faults().set(FaultPlan::parse(TOLD_TO_WAIT, Format::Toml).unwrap()).unwrap();
+        let ask = ask_for_a_session(&world, more);
+        let statuses = if more.is_empty() {
+            let ask = [ask];
+            [on_one_connection(&world, &ask).await, on_one_connection(&world, &ask).await].concat()
+        } else {
+            on_one_connection(&world, &[ask.clone(), ask]).await
+        };
+        assert_eq!((statuses, rules(&world)), (vec![429, 200], Vec::new()), "{more}");
+    }
 }
 
 /// Connect, calls, a resume, a lost client, Quick Connect, and goodbye.

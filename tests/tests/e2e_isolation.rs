@@ -126,6 +126,7 @@ async fn dmn_06_two_clients_of_one_daemon_share_nothing_but_the_socket() {
 #[tokio::test]
 async fn rel_04_garbage_of_one_client_leaves_the_other_alone() {
     let bench = Bench::start().await;
+    bench.world.has_wrong_peers();
     let garbage: [(&[u8], ControlCode, u16); 4] = [
         (b"", ControlCode::MalformedFrame, 1002),
         (b"garbage that is no frame at all", ControlCode::PayloadTooLarge, 1002),
@@ -149,6 +150,7 @@ async fn rel_04_garbage_of_one_client_leaves_the_other_alone() {
 #[tokio::test]
 async fn rel_04_a_client_cannot_speak_for_anothers_session() {
     let bench = Bench::start().await;
+    bench.world.has_wrong_peers();
     let (_, mut peer) = bench.world.raw_client().await;
     peer.send(data(bench.session, vec![0; 40])).await;
     assert_eq!(peer.got().await, control(ControlCode::SessionNotFound, bench.session.get()));
@@ -175,6 +177,7 @@ async fn cry_09_tampered_data_ends_that_session_only() {
 #[tokio::test]
 async fn dmn_15_a_clients_fault_ends_its_session_only() {
     let bench = Bench::start().await;
+    bench.world.has_wrong_peers();
     let world = &bench.world;
     let mut events = bench.server.events_from_now();
 
@@ -239,6 +242,7 @@ async fn dmn_10_a_client_that_vanishes_ends_its_session_only() {
 #[tokio::test]
 async fn rel_04_a_burst_of_one_client_costs_the_other_nothing() {
     let bench = Bench::start().await;
+    bench.world.has_wrong_peers();
     let (session, mut peer) = bench.world.raw_client().await;
     // Data of a session that never shook hands: the relay forwards it, the daemon ignores it (DMN-06).
     let frame = data(session, vec![0; MAX_PAYLOAD]);

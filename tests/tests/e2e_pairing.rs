@@ -50,6 +50,7 @@ async fn is_ended_with_expired(client: &mut Peer, id: SessionId) {
 #[tokio::test]
 async fn rel_01_none_client_opens_with_daemon_online_pairs_quietly() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut daemon, mut client, id) = paired(&world).await;
     client.is_undisturbed().await;
     daemon.is_undisturbed().await;
@@ -85,6 +86,7 @@ enum Closing {
 #[tokio::test]
 async fn rel_01_paired_daemon_socket_closes_pauses() {
     let world = World::start().await;
+    world.has_wrong_peers();
     for how in [Closing::Frame, Closing::Vanishes, Closing::ByTheRelay, Closing::Cut] {
         let (mut daemon, mut client, id) = paired(&world).await;
         let mut kept = None;
@@ -108,6 +110,7 @@ async fn rel_01_paired_daemon_socket_closes_pauses() {
 #[tokio::test]
 async fn rel_01_paired_signal_close_expires_and_closes_the_client() {
     let world = World::start().await;
+    world.has_wrong_peers();
     for reason in [Reason::None, Reason::StateLost, Reason::Shutdown, Reason::Policy, Reason::Error] {
         let (mut daemon, mut client, id) = paired(&world).await;
         daemon.send(signal(id, Signal::Close, reason)).await;
@@ -120,6 +123,7 @@ async fn rel_01_paired_signal_close_expires_and_closes_the_client() {
 #[tokio::test]
 async fn rel_01_paired_client_closes_tells_the_daemon() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let mut daemon = world.raw_daemon(true).await;
     let (id, client) = world.raw_client().await;
     client.close().await;
@@ -197,6 +201,7 @@ async fn rel_01_pending_grace_over_expires_and_tells_the_daemon() {
 #[tokio::test]
 async fn rel_01_pending_signal_ready_resumes() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut daemon, mut client, id) = pending(&world).await;
     daemon.send(signal(id, Signal::Ready, Reason::None)).await;
     assert_eq!(client.got().await, control(SessionResumed, id.get()));
@@ -255,6 +260,7 @@ async fn rel_01_pending_daemon_socket_closes_again_keeps_the_deadline() {
 #[tokio::test]
 async fn rel_02_no_resumed_without_a_signal_ready() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut daemon, mut client, id) = pending(&world).await;
     // Whatever else the daemon does is not it.
     daemon.send(data(id, vec![1; 40])).await;
@@ -265,6 +271,7 @@ async fn rel_02_no_resumed_without_a_signal_ready() {
 #[tokio::test]
 async fn rel_03_frames_while_paused_or_pending_are_dropped_and_counted() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut client, id) = paused(&world).await;
     client.send(data(id, vec![1; 40])).await;
     client.is_undisturbed().await;
@@ -286,6 +293,7 @@ async fn rel_03_frames_while_paused_or_pending_are_dropped_and_counted() {
 #[tokio::test]
 async fn rel_05_signal_ready_for_a_paired_session_is_ignored() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut daemon, mut client, id) = paired(&world).await;
     daemon.send(signal(id, Signal::Ready, Reason::None)).await;
     daemon.is_undisturbed().await;
@@ -296,6 +304,7 @@ async fn rel_05_signal_ready_for_a_paired_session_is_ignored() {
 #[tokio::test]
 async fn rel_10_a_session_id_is_refused_with_409_while_it_lives_and_after() {
     let mut world = World::start().await;
+    world.has_wrong_peers();
     let mut daemon = world.raw_daemon(true).await;
     let grant = world.grant().await;
     let mut client = world.connect(&grant.token).await.unwrap();
@@ -316,6 +325,7 @@ async fn rel_10_a_session_id_is_refused_with_409_while_it_lives_and_after() {
 #[tokio::test]
 async fn rel_10_an_id_that_was_refused_as_offline_is_used_up() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let grant = world.grant().await;
     let mut client = world.connect(&grant.token).await.unwrap();
     assert_eq!(client.got().await, control(DaemonOffline, grant.id.get()));
@@ -327,6 +337,7 @@ async fn rel_10_an_id_that_was_refused_as_offline_is_used_up() {
 #[tokio::test]
 async fn rel_11_a_fresh_session_id_is_accepted_beside_a_ghost() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut daemon, mut ghost, old) = paired(&world).await;
     // The ghost says nothing any more; the relay cannot know.
     let (id, mut client) = world.raw_client().await;
@@ -339,6 +350,7 @@ async fn rel_11_a_fresh_session_id_is_accepted_beside_a_ghost() {
 #[tokio::test]
 async fn rel_12_a_second_daemon_socket_replaces_the_first() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let (mut first, mut client, id) = paired(&world).await;
     let mut second = world.raw_daemon(true).await;
     first.is_closed(4001).await;
@@ -352,6 +364,7 @@ async fn rel_12_a_second_daemon_socket_replaces_the_first() {
 #[tokio::test]
 async fn wire_17_a_daemons_frames_for_ended_and_unknown_sessions() {
     let world = World::start().await;
+    world.has_wrong_peers();
     let mut daemon = world.raw_daemon(true).await;
     let (id, client) = world.raw_client().await;
     client.close().await;

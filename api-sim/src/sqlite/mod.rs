@@ -426,6 +426,10 @@ impl Store for SqliteStore {
         })
     }
 
+    fn daemon_of_code(&self, code: Digest) -> Result<Option<String>, StoreError> {
+        self.holder("SELECT digest, daemon FROM code WHERE id = ?1", code)
+    }
+
     fn insert_session_id_if_new(&self, session: SessionId) -> Result<bool, StoreError> {
         let sql = "INSERT OR IGNORE INTO session_id (id) VALUES (?1)";
         Ok(self.change(sql, [session.get().cast_signed()])? == 1)

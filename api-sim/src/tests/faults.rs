@@ -127,6 +127,24 @@ async fn api_09_faults_come_after_origin_procedure_and_method_and_before_the_res
     assert_eq!(ask("POST", create, PAGE, "{".to_owned()).await, 503);
 }
 
+#[tokio::test]
+async fn a_redeem_is_the_daemon_s_whose_code_it_is() {
+    let faulty = at("api.request", "daemon = \"d_other\"\ndo = { status = 503 }");
+    let (world, redeem) = (&faulty.world, "quickConnect.redeem");
+    world.set_online(&world.boot.daemon_id);
+    let code = world.call("quickConnect.create", world.key(), json!({})).await.text("code");
+    let plan = format!(
+        "[[fault]]\non = \"api.request\"\ndaemon = \"{}\"\nprocedure = \"{redeem}\"\ntimes = 1\n\
+         do = {{ status = 429 }}",
+        world.boot.daemon_id
+    );
+    assert_eq!(world.call(redeem, "", json!({ "code": "no-such-code" })).await.status, 404);
+    faulty.engine.set(FaultPlan::parse(&plan, Format::Toml).unwrap()).unwrap();
+    assert_eq!(world.call(redeem, "", json!({ "code": "no-such-code" })).await.status, 404, "nobody's");
+    assert_eq!(world.call(redeem, "", json!({ "code": code })).await.status, 429);
+    assert_eq!(world.call(redeem, "", json!({ "code": code })).await.status, 200, "nothing was consumed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_holds_from_then_until_then() {
     let faulty = at("api.request", "from = \"10s\"\nfor = \"5s\"\ndo = { status = 503 }");

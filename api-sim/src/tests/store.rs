@@ -89,8 +89,11 @@ fn api_05_a_code_is_consumed_once(store: &dyn Store) {
     let nobodys = Code { daemon_id: "d_nobody".into(), expires_at: 100 };
     assert_eq!(store.add_code(d("other"), &nobodys, 0).unwrap(), Added::NoHolder);
     assert_eq!(store.consume_code(d("other"), 1).unwrap(), None);
+    assert_eq!(store.daemon_of_code(d("other")).unwrap(), None);
+    assert_eq!(store.daemon_of_code(d("c")).unwrap(), Some(code(100).daemon_id), "who looks takes nothing");
     assert_eq!(store.consume_code(d("c"), 1).unwrap(), Some(code(100)));
     assert_eq!(store.consume_code(d("c"), 1).unwrap(), None);
+    assert_eq!(store.daemon_of_code(d("c")).unwrap(), None);
 }
 
 /// How many of `n` threads that begin together were told yes.
@@ -432,6 +435,9 @@ impl Store for Broken {
         broken()
     }
     fn consume_code(&self, _: Digest, _: u64) -> Result<Option<Code>, StoreError> {
+        broken()
+    }
+    fn daemon_of_code(&self, _: Digest) -> Result<Option<String>, StoreError> {
         broken()
     }
     fn insert_session_id_if_new(&self, _: SessionId) -> Result<bool, StoreError> {

@@ -7,7 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sideband::{
-    Account, CallOptions, Client, Error, QuickConnect, RetryMode, RetryPolicy, env::Timeline, protocol::peer::CallError,
+    Account, CallOptions, Client, Error, QuickConnect, RetryMode, RetryPolicy,
+    env::{Env, Timeline},
+    protocol::peer::CallError,
 };
 
 use crate::{
@@ -100,15 +102,19 @@ pub(crate) async fn run(args: CallArgs, out: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new(out)?;
     let way = way(&args)?;
     let who = way.who();
-    let client = connect(&args, way)?;
+    let (client, env, api) = connect(&args, way)?;
     let ended = tokio::select! {
         biased;
-        () = signals.next() => Err(Failure::failed(anyhow!("interrupted"))),
-        ended = call(&args, &client, who, out) => ended,
+        () = signals.next() => Err(None),
+        ended = call(&args, &client, who, out) => ended.map_err(Some),
     };
     // A relay that does not answer must not hold us.
     let _ = tokio::time::timeout(GOODBYE, client.close()).await;
-    ended
+    match ended {
+        Ok(()) => Ok(()),
+        Err(None) => Err(Failure::failed(anyhow!("interrupted"))),
+        Err(Some(failure)) => Err(explain::with_faults(failure, &env, &api).await),
+    }
 }
 
 /// The command line decides; where it says nothing, the account does if it is whole.
@@ -137,7 +143,8 @@ fn way(args: &CallArgs) -> Result<Way, Failure> {
     }
 }
 
-fn connect(args: &CallArgs, way: Way) -> Result<Client, Failure> {
+/// The client, and where it asks.
+fn connect(args: &CallArgs, way: Way) -> Result<(Client, Env, String), Failure> {
     let who = way.who();
     let wrong = |error: Error| explain::sdk(&error, who);
     let api = API_URL.find_url(args.api_url.as_deref(), values::http_url)?;
@@ -146,14 +153,14 @@ fn connect(args: &CallArgs, way: Way) -> Result<Client, Failure> {
     let env = world::real()?;
     // One attempt: whoever calls from a shell wants to know, not to wait.
     let once = RetryPolicy { mode: RetryMode::Never, ..RetryPolicy::default() };
-    match way {
+    let client = match way {
         Way::Account { daemon_id, access_token } => {
             let access_token = access_token.credential()?;
             let mut builder = Account::with_token(&api, daemon_id, access_token).map_err(wrong)?;
             if let Some(relay) = relay {
                 builder = builder.relay_url(relay.as_str()).map_err(wrong)?;
             }
-            builder.retry(once).env(env).connect().map_err(wrong)
+            builder.retry(once).env(env.clone()).connect().map_err(wrong)?
         }
         Way::Code(code) => {
             let Found { text, origin } = code;
@@ -164,9 +171,10 @@ fn connect(args: &CallArgs, way: Way) -> Result<Client, Failure> {
             if let Some(relay) = relay {
                 builder = builder.relay_url(relay.as_str()).map_err(wrong)?;
             }
-            builder.retry(once).env(env).connect().map_err(wrong)
+            builder.retry(once).env(env.clone()).connect().map_err(wrong)?
         }
-    }
+    };
+    Ok((client, env, api))
 }
 
 async fn call(args: &CallArgs, client: &Client, who: Who, out: &Output) -> Result<(), Failure> {

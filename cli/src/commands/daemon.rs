@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use owo_colors::OwoColorize;
 use serde::Serialize;
-use sideband::env::Timeline;
+use sideband::env::{Env, Timeline};
 use sideband::{Daemon, Error, QuickConnectCode, Server, ServerEvent, ServerEvents, env::real::OsEntropy, identity};
 use sideband_scenarios::cloud::relay_url;
 
@@ -84,7 +84,8 @@ pub(crate) async fn run(args: DaemonArgs, out: &Output) -> Result<(), Failure> {
     let api_key = API_KEY.need(args.api_key.as_deref(), "`sideband-sim up` shows one when it starts")?;
     let api_key = api_key.credential()?;
     let required = DAEMON_ID.find(args.daemon_id.as_deref())?;
-    let mut daemon = Daemon::new(&api, &relay, api_key).map_err(|error| wrong(&error))?.env(world::real()?);
+    let env = world::real()?;
+    let mut daemon = Daemon::new(&api, &relay, api_key).map_err(|error| wrong(&error))?.env(env.clone());
     if let Some(id) = &required {
         daemon = daemon.daemon_id(&id.text);
     }
@@ -95,7 +96,10 @@ pub(crate) async fn run(args: DaemonArgs, out: &Output) -> Result<(), Failure> {
     let ended = tokio::select! {
         biased;
         () = signals.next() => Ok(()),
-        ended = serve(&server, &args, required.as_ref(), &relay, &api, out) => ended,
+        ended = serve(&server, &args, required.as_ref(), &relay, (&api, &env), out) => match ended {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(explain::with_faults(failure, &env, &api).await),
+        },
     };
     // A relay that does not answer must not hold us.
     let _ = tokio::time::timeout(GOODBYE, server.close()).await;
@@ -107,12 +111,12 @@ async fn serve(
     args: &DaemonArgs,
     required: Option<&Found>,
     relay: &str,
-    api: &str,
+    (api, env): (&str, &Env),
     out: &Output,
 ) -> Result<(), Failure> {
     let timeline = Timeline::start();
     let mut events = server.events();
-    let mut told = online(server, &mut events, required, out).await?;
+    let mut told = online(server, &mut events, required, (api, env), out).await?;
     let code = match server.create_quick_connect(args.code_ttl).await {
         Ok(code) => Some(code),
         Err(error) => {
@@ -153,6 +157,7 @@ async fn online(
     server: &Server,
     events: &mut ServerEvents,
     required: Option<&Found>,
+    (api, env): (&str, &Env),
     out: &Output,
 ) -> Result<bool, Failure> {
     let ended = |error: &Error| match required {
@@ -162,6 +167,7 @@ async fn online(
         }
         _ => wrong(error),
     };
+    let mut explained = false;
     loop {
         let event = tokio::select! {
             biased;
@@ -170,7 +176,15 @@ async fn online(
         };
         match event {
             ServerEvent::Online => return Ok(true),
-            ServerEvent::Retrying { .. } => out.note(format!("not online yet: {}", journal::daemon(&event).1)),
+            ServerEvent::Retrying { .. } => {
+                let what = journal::daemon(&event).1;
+                out.note(format!("not online yet: {what}"));
+                if !std::mem::replace(&mut explained, true) {
+                    for hint in explain::faults(env, api, &what).await {
+                        out.note(format!("  try: {hint}"));
+                    }
+                }
+            }
             ServerEvent::Ended(cause) => return Err(ended(&Error::Failed(cause))),
             _ => {}
         }

@@ -11,7 +11,7 @@ use sideband_sim_kit::{
     event::Role,
     fault::admin::FaultReport,
     limits::RelayLimits,
-    observer::GradeCount,
+    observer::{Grade, GradeCount, Grades},
 };
 
 use super::{
@@ -27,6 +27,7 @@ Examples:
   sideband-sim status
   sideband-sim status --watch                           again and again, until Ctrl-C
   sideband-sim status --json | jq .relay.daemons
+  sideband-sim status --json | jq .newestGrades         which rules were broken, by whom, and what shows it
   sideband-sim status --watch --json | jq -c .grades    a line at each change")]
 pub(crate) struct StatusArgs {
     /// Go on until Ctrl-C: a terminal shows what is there now, and otherwise each change is printed
@@ -38,6 +39,9 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     servers: Servers,
 }
+
+/// How many of the newest grades are shown to people.
+const SHOWN_GRADES: usize = 10;
 
 /// What one server sees.
 #[derive(Debug, Serialize, PartialEq)]
@@ -55,6 +59,9 @@ struct StatusLine {
     accounts: Option<Accounts>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     grades: Vec<GradeCount>,
+    /// All that the server has kept, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    newest_grades: Vec<Grade>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<FaultReport>,
 }
@@ -137,7 +144,7 @@ async fn look(asked: &Asked) -> Result<StatusLine, Failure> {
         (None, None)
     };
     let accounts = if serves("api") { Some(asked.client.accounts().await.map_err(wrong)?) } else { None };
-    let grades = asked.client.grades().await.map_err(wrong)?.counts;
+    let Grades { grades: newest_grades, counts: grades } = asked.client.grades().await.map_err(wrong)?;
     let faults = match asked.client.faults().await {
         Ok(list) => list.faults,
         // Not every server does faults.
@@ -145,7 +152,17 @@ async fn look(asked: &Asked) -> Result<StatusLine, Failure> {
         Err(error) => return Err(wrong(error)),
     };
     let (admin_url, serves) = (asked.url.to_string(), ready.serves);
-    Ok(StatusLine { event: "status", admin_url, serves, relay, limits_changed, accounts, grades, faults })
+    Ok(StatusLine {
+        event: "status",
+        admin_url,
+        serves,
+        relay,
+        limits_changed,
+        accounts,
+        grades,
+        newest_grades,
+        faults,
+    })
 }
 
 /// The limits that are not the specification's.
@@ -189,12 +206,9 @@ fn describe(line: &StatusLine) -> String {
     if !line.grades.is_empty() {
         put_head(&mut text, &"rules that endpoints broke".red().to_string());
         for GradeCount { rule, party, count } in &line.grades {
-            let party = match party {
-                Role::Client => "client",
-                Role::Daemon => "daemon",
-            };
-            put(&mut text, &format!("{rule:<10} {party:<8} {count}"));
+            put(&mut text, &format!("{rule:<10} {:<8} {count}", party_name(*party)));
         }
+        describe_grades(&mut text, &line.newest_grades);
     }
     if !line.faults.is_empty() {
         head(&mut text, "faults");
@@ -203,6 +217,45 @@ fn describe(line: &StatusLine) -> String {
         }
     }
     text
+}
+
+/// The newest grades, a row each, the newest last.
+fn describe_grades(text: &mut String, grades: &[Grade]) {
+    let older = grades.len().saturating_sub(SHOWN_GRADES);
+    let shown = &grades[older..];
+    if shown.is_empty() {
+        return;
+    }
+    head(text, "how they were broken");
+    let title = format!("{:>12}  {:<8} {:<7} {:>10} {:>6}  evidence", "at", "rule", "party", "connection", "times");
+    put(text, &title.dimmed().to_string());
+    for grade in shown {
+        let Grade { at, host: _, rule, party, connection, daemon, session, evidence, times } = grade;
+        let connection = connection.map_or_else(|| "-".to_owned(), |connection| connection.to_string());
+        let about = match (session, daemon) {
+            (Some(session), _) => format!("  session {session}"),
+            (None, Some(daemon)) => format!("  {daemon}"),
+            (None, None) => String::new(),
+        };
+        let (at, party) = (seconds(*at), party_name(*party));
+        let row = format!("{at:>12}  {rule:<8} {party:<7} {connection:>10} {times:>6}  {evidence}{}", about.dimmed());
+        put(text, &row);
+    }
+    if older > 0 {
+        put(text, &format!("and {older} before them: see --json").dimmed().to_string());
+    }
+}
+
+/// Milliseconds since the start of the server, for people.
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03} s", millis / 1_000, millis % 1_000)
+}
+
+fn party_name(party: Role) -> &'static str {
+    match party {
+        Role::Client => "client",
+        Role::Daemon => "daemon",
+    }
 }
 
 fn describe_relay(text: &mut String, relay: &RelayStatus) {
@@ -233,4 +286,73 @@ fn put_head(text: &mut String, what: &str) {
 
 fn put(text: &mut String, row: &str) {
     let _ = writeln!(text, "    {row}");
+}
+
+#[cfg(test)]
+mod tests {
+    use sideband::SessionId;
+
+    use super::*;
+
+    fn grade(at: u64, rule: &str, party: Role, connection: Option<u64>, evidence: &str, times: u32) -> Grade {
+        let (host, daemon) = ("relay".to_owned(), Some("d_1".to_owned()));
+        let session = (party == Role::Client).then(|| SessionId::new(7).unwrap());
+        Grade {
+            at,
+            host,
+            rule: rule.to_owned(),
+            party,
+            connection,
+            daemon,
+            session,
+            evidence: evidence.to_owned(),
+            times,
+        }
+    }
+
+    fn status(newest_grades: Vec<Grade>) -> StatusLine {
+        let count = |rule: &str, party, count| GradeCount { rule: rule.to_owned(), party, count };
+        StatusLine {
+            event: "status",
+            admin_url: "http://127.0.0.1:7600/__sim".to_owned(),
+            serves: vec!["relay".to_owned()],
+            relay: None,
+            limits_changed: None,
+            accounts: None,
+            grades: vec![count("CRY-04", Role::Client, 13), count("DMN-16", Role::Daemon, 1)],
+            newest_grades,
+            faults: Vec::new(),
+        }
+    }
+
+    fn plain(line: &StatusLine) -> String {
+        anstream::adapter::strip_str(&describe(line)).to_string()
+    }
+
+    #[test]
+    fn the_newest_grades_are_shown_with_their_evidence() {
+        let mut grades: Vec<_> = (0..12)
+            .map(|n| {
+                let evidence = format!("sequence {n} where {} comes next", n + 1);
+                grade(n * 1_000, "CRY-04", Role::Client, Some(n), &evidence, 1)
+            })
+            .collect();
+        grades.push(grade(
+            4_000_000,
+            "DMN-16",
+            Role::Daemon,
+            None,
+            "closed with 1001 after its Signals of shutdown",
+            2,
+        ));
+        insta::assert_snapshot!("the_newest_grades_are_shown_with_their_evidence", plain(&status(grades)));
+    }
+
+    #[test]
+    fn json_has_all_of_them_in_one_line() {
+        let grades = vec![grade(5, "CLI-06", Role::Client, None, "too early", 1); 30];
+        let line = serde_json::to_value(status(grades)).unwrap();
+        assert_eq!(line["newestGrades"].as_array().unwrap().len(), 30);
+        assert_eq!(line["grades"][0], serde_json::json!({"rule": "CRY-04", "party": "client", "count": 13}));
+    }
 }

@@ -1,5 +1,11 @@
 //! `ready`, `status`, `keys` and `drop` on a running cloud.
 
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
 use crate::support::{Sim, command, finish, free_port, run};
 
 #[tokio::test]
@@ -101,4 +107,54 @@ async fn an_admin_token_is_asked_for() {
     let mut with = command(&["status", "--admin-url", up.get("adminUrl")]);
     with.env("SIDEBAND_SIM_ADMIN_TOKEN", "s3cret");
     assert_eq!(finish(with).await.code, Some(0));
+}
+
+const TOLD_TO_WAIT: &str =
+    r#"{"id":"busy","on":"api.request","procedure":"relay.createSession","do":{"status":429,"retryAfter":"60s"}}"#;
+
+/// Asks for a session on a connection that is kept alive, and reads the whole answer.
+async fn ask_for_a_session(sim: &Sim, stream: &mut TcpStream) {
+    let body = json!({ "daemonId": sim.get("daemonId") }).to_string();
+    let request = format!(
+        "POST /api/trpc/relay.createSession HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        sim.get("accessToken"),
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    assert!(head.starts_with("http/1.1 429"), "{head}");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+}
+
+#[tokio::test]
+async fn status_shows_who_broke_which_rule_and_what_shows_it() {
+    let sim = Sim::up(&[]).await;
+    sim.has_wrong_peers();
+    let admin = sim.get("adminUrl");
+    assert_eq!(run(&["fault", "add", TOLD_TO_WAIT, "--admin-url", admin]).await.code, Some(0));
+    let mut stream = TcpStream::connect(sim.get("apiUrl").strip_prefix("http://").unwrap()).await.unwrap();
+    for _ in 0..3 {
+        ask_for_a_session(&sim, &mut stream).await;
+    }
+    let status = run(&["status", "--json", "--admin-url", admin]).await;
+    let seen = &status.events()[0];
+    assert_eq!(seen["grades"], json!([{"rule": "CLI-06", "party": "client", "count": 2}]));
+    let newest = seen["newestGrades"].as_array().unwrap();
+    assert_eq!(newest.iter().map(|grade| grade["times"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    assert!(newest.iter().all(|grade| grade["daemon"] == sim.get("daemonId") && grade["at"].is_u64()), "{seen}");
+    let text = run(&["status", "--admin-url", admin]).await.stdout;
+    // What differs from run to run: ids, ports and times.
+    let shown = text.split_once("  rules that").unwrap().1.replace(sim.get("daemonId"), "d_…");
+    let redacted = |word: &str| word.parse::<f64>().is_ok() && (word.contains('.') || word.len() > 3);
+    let rows = shown.lines().map(|row| {
+        row.split_whitespace().map(|word| if redacted(word) { "N" } else { word }).collect::<Vec<_>>().join(" ")
+    });
+    insta::assert_snapshot!("status_shows_who_broke_which_rule", rows.collect::<Vec<_>>().join("\n"));
+    assert_eq!(sim.stop().await.code, Some(0));
 }

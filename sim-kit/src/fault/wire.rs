@@ -132,7 +132,8 @@ pub struct ActionMembers {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
     pub hang: Option<Flag>,
-    /// End the connection without a word.
+    /// End the connection without a word: no answer, no close frame, no TLS close_notify. The operating system sends a FIN, or a
+    /// reset where the peer sent what was not read; a reset is not forced, for which `net` in scenarios is the place.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
     pub cut: Option<Flag>,

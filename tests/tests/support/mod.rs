@@ -7,7 +7,11 @@ mod raw;
 mod relay;
 mod seam;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use sideband::{
     Account, Client, Context, Daemon, DaemonRetryPolicy, HandlerError, Lifecycle, LifecycleEvents, QuickConnect,
@@ -16,7 +20,7 @@ use sideband::{
 use sideband_env::{Env, HttpRequest, real::Roots};
 use sideband_protocol::token::peek;
 use sideband_scenarios::cloud::{Cloud, CloudOptions};
-use sideband_sim_kit::event::{Event, EventKind};
+use sideband_sim_kit::event::{Event, EventKind, EventSink};
 use tokio::sync::{broadcast, watch};
 
 pub(crate) use self::{
@@ -70,11 +74,26 @@ pub(crate) struct Grant {
     pub(crate) token: String,
 }
 
+/// At the end of a cloud: correct endpoints get no mark.
+struct Judge {
+    events: EventSink,
+    excused: AtomicBool,
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.excused.load(Ordering::Relaxed) {
+            assert_eq!(self.events.grades().grades, [], "somebody broke a rule, and the test does not say so");
+        }
+    }
+}
+
 /// A cloud with real sockets and one set of credentials.
 pub(crate) struct World {
     pub(crate) cloud: Cloud,
     pub(crate) env: Env,
     seen: broadcast::Receiver<Event>,
+    judge: Judge,
 }
 
 impl World {
@@ -94,7 +113,13 @@ impl World {
         let env = real();
         let cloud = Cloud::start(env.clone(), addr, options).await.unwrap();
         let seen = cloud.events().subscribe();
-        Self { cloud, env, seen }
+        let judge = Judge { events: cloud.events().clone(), excused: AtomicBool::new(false) };
+        Self { cloud, env, seen, judge }
+    }
+
+    /// A peer of this test breaks rules; else the test fails at its end if anybody did.
+    pub(crate) fn has_wrong_peers(&self) {
+        self.judge.excused.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn daemon_id(&self) -> &str {

@@ -17,13 +17,22 @@ pub(super) fn session() -> SessionId {
     SessionId::new(0xfeed_0000_0000_0007).unwrap()
 }
 
-#[derive(Default)]
 pub(super) struct Bench {
     at: u64,
+    daemon: &'static str,
+    /// The HTTP connection that requests come on.
+    http: Option<u64>,
     whole: Observer,
     wire: WireObserver,
     marks: Vec<Mark>,
     live: Vec<Mark>,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        let (whole, wire) = (Observer::new(), WireObserver::new());
+        Self { at: 0, daemon: "d_1", http: Some(1), whole, wire, marks: Vec::new(), live: Vec::new() }
+    }
 }
 
 impl Bench {
@@ -33,7 +42,8 @@ impl Bench {
     }
 
     pub(super) fn event(&mut self, session: Option<SessionId>, kind: EventKind) -> &mut Self {
-        let event = Event { at: self.at, host: "relay".to_owned(), daemon: Some("d_1".to_owned()), session, kind };
+        let event =
+            Event { at: self.at, host: "relay".to_owned(), daemon: Some(self.daemon.to_owned()), session, kind };
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");
         let marks = self.whole.observe(&serde_json::from_str(&text).unwrap());
@@ -186,8 +196,34 @@ impl Bench {
     ) -> &mut Self {
         let code = (procedure == "quickConnect.redeem").then(|| who.to_owned());
         let caller = code.is_none().then(|| who.to_owned());
-        let procedure = procedure.to_owned();
-        self.event(about, EventKind::Request { procedure, status, caller, code, retry_after_ms, took_ms: 0 })
+        let (procedure, http) = (procedure.to_owned(), self.http);
+        let (token, took_ms) = (None, 0);
+        self.event(about, EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms })
+    }
+
+    /// From now on requests come on this HTTP connection; on none that is one program's.
+    pub(super) fn on(&mut self, http: impl Into<Option<u64>>) -> &mut Self {
+        self.http = http.into();
+        self
+    }
+
+    /// From now on requests are about this daemon.
+    pub(super) fn of(&mut self, daemon: &'static str) -> &mut Self {
+        self.daemon = daemon;
+        self
+    }
+
+    /// A client asks for a session on an HTTP connection and comes to the relay with it.
+    pub(super) fn comes_with(&mut self, session: SessionId, id: u64, http: u64) -> &mut Self {
+        self.on(http).asks_about(Some(session), "relay.createSession", 200, "u", None);
+        self.opens(id, Role::Client, Some(session), &format!("c{id}"), false)
+    }
+
+    /// A daemon gets the token with which `daemon_opens` comes.
+    pub(super) fn renews(&mut self, key: &str, id: u64) -> &mut Self {
+        let (procedure, caller, token) = ("daemon.renewToken".to_owned(), Some(key.to_owned()), Some(format!("t{id}")));
+        let (status, http, code, retry_after_ms, took_ms) = (200, self.http, None, None, 0);
+        self.event(None, EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms })
     }
 
     pub(super) fn upgrade_refused(&mut self, role: Role, token: &str, retry_after_ms: Option<u64>) -> &mut Self {

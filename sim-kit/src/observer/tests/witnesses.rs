@@ -29,6 +29,8 @@ macro_rules! witnesses {
     };
 }
 
+const ASK: &str = "relay.createSession";
+const REDEEM: &str = "quickConnect.redeem";
 const MIB: u16 = 1009;
 const TEXT: u16 = 1003;
 
@@ -60,10 +62,20 @@ fn afresh(bench: &mut Bench, resumes: bool) -> &mut Bench {
     bench.paused().daemon_opens(3, resumes).state(SessionState::Gone)
 }
 
+/// The relay told a daemon to wait for 5 s.
+fn told_by_the_relay(bench: &mut Bench) -> &mut Bench {
+    bench.renews("k", 9).upgrade_refused(Role::Daemon, "t9", Some(5_000))
+}
+
+/// A code's session was lost.
+fn lost(bench: &mut Bench) -> &mut Bench {
+    bench.asks(REDEEM, 200, "q", None).active().closes(CLIENT, None, None, false)
+}
+
 /// Two sessions of one caller lived at once.
 fn several(bench: &mut Bench) -> &mut Bench {
-    bench.asks("relay.createSession", 200, "u", None).active();
-    bench.asks_about(Some(five()), "relay.createSession", 200, "u", None);
+    bench.asks(ASK, 200, "u", None).active();
+    bench.asks_about(Some(five()), ASK, 200, "u", None);
     bench.opens(5, Role::Client, Some(five()), "c5", false);
     bench.closes(5, None, None, false).closes(CLIENT, None, None, false)
 }
@@ -211,26 +223,56 @@ witnesses! {
         breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(DAEMON, 225); },
         holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)).lives(DAEMON, 225); };
     cli_01_a_session_comes_again: Cli01 by Client,
-        breaks |b| { b.asks("relay.createSession", 200, "u", None).active().closes(CLIENT, None, None, false).upgrade_refused(Role::Client, "c1", None); },
-        holds |b| { b.asks("relay.createSession", 200, "u", None).active().closes(CLIENT, None, None, false).opens(9, Role::Client, Some(five()), "c9", false); };
+        breaks |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).upgrade_refused(Role::Client, "c1", None); },
+        holds |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).opens(9, Role::Client, Some(five()), "c9", false); };
     cli_02_a_code_is_redeemed_again: Cli02 by Client,
-        breaks |b| { b.asks("quickConnect.redeem", 200, "q", None).active().asks("quickConnect.redeem", 404, "q", None); },
-        holds |b| { b.asks("quickConnect.redeem", 200, "q", None).asks("quickConnect.redeem", 404, "q", None).active(); };
+        breaks |b| { lost(b).asks(REDEEM, 404, "q", None); },
+        holds |b| { b.asks(REDEEM, 200, "q", None).asks(REDEEM, 404, "q", None).active(); };
+    cli_02_who_redeems_beside_a_live_session_is_another: Cli02 by Client,
+        breaks |b| { b.asks(REDEEM, 200, "q", None).active().closes(CLIENT, Some(1000), Some(Closer::Relay), true).asks(REDEEM, 404, "q", None); },
+        holds |b| { b.asks(REDEEM, 200, "q", None).active().asks(REDEEM, 404, "q", None).closes(CLIENT, Some(1000), Some(Closer::Peer), false).asks(REDEEM, 404, "q", None); };
+    cli_02_another_who_has_the_code_redeems_once: Cli02 by Client,
+        breaks |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { lost(b).on(2).asks(REDEEM, 404, "q", None).on(None).asks(REDEEM, 404, "q", None); };
     cli_02_a_redeemed_session_comes_again: Cli02 by Client,
-        breaks |b| { b.asks("quickConnect.redeem", 200, "q", None).active().upgrade_refused(Role::Client, "c1", None); },
-        holds |b| { b.asks("quickConnect.redeem", 200, "q", None).upgrade_refused(Role::Client, "c1", None); };
+        breaks |b| { b.asks(REDEEM, 200, "q", None).active().upgrade_refused(Role::Client, "c1", None); },
+        holds |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None); };
     cli_06_a_retry_after_is_ignored_by_a_client: Cli06 by Client,
-        breaks |b| { b.asks("relay.createSession", 429, "u", Some(2_000)).after(1_900).asks("relay.createSession", 200, "u", None); },
-        holds |b| { b.asks("relay.createSession", 429, "u", Some(2_000)).after(1_960).asks("relay.createSession", 200, "u", None); };
+        breaks |b| { b.asks(ASK, 429, "u", Some(2_000)).after(1_900).asks(ASK, 200, "u", None); },
+        holds |b| { b.asks(ASK, 429, "u", Some(2_000)).after(1_960).asks(ASK, 200, "u", None); };
     cli_06_a_retry_after_is_ignored_by_a_daemon: Cli06 by Daemon,
         breaks |b| { b.asks("daemon.renewToken", 503, "k", Some(600_000)).after(119_900).asks("daemon.renewToken", 200, "k", None); },
         holds |b| { b.asks("daemon.renewToken", 503, "k", Some(600_000)).after(120_000).asks("daemon.renewToken", 200, "k", None); };
-    cli_06_a_retry_after_of_the_relay_is_ignored: Cli06 by Daemon,
-        breaks |b| { b.upgrade_refused(Role::Daemon, "a", Some(5_000)).after(1_000).daemon_opens(DAEMON, true); },
-        holds |b| { b.upgrade_refused(Role::Daemon, "a", Some(5_000)).after(5_000).daemon_opens(DAEMON, true); };
+    cli_06_another_on_another_connection_is_not_who_was_told: Cli06 by Client,
+        breaks |b| { b.asks(ASK, 429, "u", Some(2_000)).on(2).asks(ASK, 200, "u", None).on(1).after(500).asks(ASK, 200, "u", None); },
+        holds |b| { b.asks(ASK, 429, "u", Some(2_000)).on(2).asks(ASK, 200, "u", None).after(500).asks(ASK, 200, "u", None); };
+    cli_06_a_page_that_is_loaded_again_was_not_told: Cli06 by Client,
+        breaks |b| { b.asks(ASK, 429, "u", Some(2_000)).asks(ASK, 429, "u", Some(2_000)); },
+        holds |b| { b.on(None).asks(ASK, 429, "u", Some(2_000)).asks(ASK, 429, "u", Some(2_000)); };
+    cli_06_another_daemon_s_client_was_not_told: Cli06 by Client,
+        breaks |b| { b.of("d_2").asks(ASK, 429, "u", Some(2_000)).asks(ASK, 200, "u", None); },
+        holds |b| { b.of("d_2").asks(ASK, 429, "u", Some(2_000)).of("d_1").asks(ASK, 200, "u", None); };
+    cli_06_a_code_is_tried_again_at_once: Cli06 by Client,
+        breaks |b| { b.asks(REDEEM, 429, "q", Some(2_000)).asks(REDEEM, 200, "q", None); },
+        holds |b| { b.asks(REDEEM, 429, "q", Some(2_000)).on(2).asks(REDEEM, 200, "q", None); };
+    cli_06_a_daemon_that_was_started_again_was_not_told: Cli06 by Daemon,
+        breaks |b| { b.asks("daemon.renewToken", 429, "k", Some(9_000)).after(1_000).asks("daemon.renewToken", 200, "k", None); },
+        holds |b| { b.asks("daemon.renewToken", 429, "k", Some(9_000)).on(2).after(1_000).asks("daemon.renewToken", 200, "k", None); };
+    cli_06_a_retry_after_of_the_relay_is_ignored_by_a_daemon: Cli06 by Daemon,
+        breaks |b| { told_by_the_relay(b).after(1_000).renews("k", DAEMON).daemon_opens(DAEMON, true); },
+        holds |b| { told_by_the_relay(b).after(1_000).renews("k", DAEMON).after(4_000).daemon_opens(DAEMON, true); };
+    cli_06_another_process_of_a_daemon_was_not_told_by_the_relay: Cli06 by Daemon,
+        breaks |b| { told_by_the_relay(b).renews("k", 8).upgrade_refused(Role::Daemon, "t8", None); },
+        holds |b| { told_by_the_relay(b).on(2).renews("k", DAEMON).daemon_opens(DAEMON, true); };
+    cli_06_a_retry_after_of_the_relay_is_ignored_by_a_client: Cli06 by Client,
+        breaks |b| { b.asks(ASK, 200, "u", None).upgrade_refused(Role::Client, "c1", Some(5_000)).comes_with(five(), 5, 1); },
+        holds |b| { b.asks(ASK, 200, "u", None).upgrade_refused(Role::Client, "c1", Some(5_000)).comes_with(five(), 5, 2); };
     cli_06_a_caller_that_is_several_is_not_judged: Cli06 by Client,
-        breaks |b| { b.asks("quickConnect.redeem", 429, "q", Some(2_000)).asks("quickConnect.redeem", 200, "q", None); },
-        holds |b| { several(b).asks("relay.createSession", 429, "u", Some(2_000)).asks("relay.createSession", 500, "u", None); };
+        breaks |b| { several(b).after(600_000).asks(ASK, 429, "u", Some(2_000)).asks(ASK, 500, "u", None); },
+        holds |b| { several(b).after(599_999).asks(ASK, 429, "u", Some(2_000)).asks(ASK, 500, "u", None); };
+    cli_06_who_asks_beside_a_live_session_is_another: Cli06 by Client,
+        breaks |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false); b.asks(ASK, 429, "u", Some(2_000)).asks(ASK, 200, "u", None); },
+        holds |b| { b.asks(ASK, 200, "u", None).active().asks(ASK, 429, "u", Some(2_000)).closes(CLIENT, None, None, false).asks(ASK, 200, "u", None); };
     cli_11_data_while_paused: Cli11 by Client,
         breaks |b| { b.paused().pings(CLIENT).says(CLIENT, data(1, 1)); },
         holds |b| { b.paused().says(CLIENT, data(1, 1)).pings(CLIENT).says(CLIENT, ping(b"")); };
