@@ -10,7 +10,6 @@
 //! | [`net`] | the network, HTTP and clock seams inside turmoil |
 //! | [`cloud`] | relay, control plane and admin API on one address, over any world |
 //! | [`state`] | what a control plane starts with: in memory, or from a file |
-//! | [`ndjson`], [`diff`] | traces read from files, and two traces compared
 //! | [`ndjson`], [`diff`] | traces read from files, and two traces compared |
 //! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
 //! | [`situation`] | situations that a sweep ought to reach |

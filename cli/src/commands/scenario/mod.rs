@@ -7,7 +7,7 @@
 //! | `run`, `again` | one seed, twice, in two processes; `replay` takes the file's seed |
 //! | `sweep`, `merge` | many seeds, and the reports of shards joined |
 //! | `shrink` | the smallest scenario that still fails |
-//! | `diagram` | pictures of runs |
+//! | `diagram`, `from_trace` | pictures of runs, and scenarios out of recordings |
 //! | `told` | a run as people read it |
 //!
 //! A run is a world of its own on one thread: it never sees the runtime of the command line.
@@ -15,6 +15,7 @@
 mod again;
 mod diagram;
 mod find;
+mod from_trace;
 mod list;
 mod merge;
 mod run;
@@ -65,6 +66,8 @@ enum ScenarioCommand {
     Shrink(shrink::ShrinkArgs),
     /// Run a scenario under the seed in its file, as `shrink` writes it
     Replay(run::ReplayArgs),
+    /// Turn a trace that `up --trace` recorded into a scenario
+    FromTrace(from_trace::FromTraceArgs),
     /// Draw a run as a sequence diagram: SVG, Mermaid, or a page with filter and zoom
     Diagram(diagram::DiagramArgs),
 }
@@ -79,6 +82,7 @@ pub(crate) async fn run(args: ScenarioArgs, out: &Output) -> Result<(), Failure>
         ScenarioCommand::Merge(args) => merge::run(args, out).await,
         ScenarioCommand::Shrink(args) => shrink::run(args, out).await,
         ScenarioCommand::Replay(args) => run::replay(args, out).await,
+        ScenarioCommand::FromTrace(args) => from_trace::run(args, out).await,
         ScenarioCommand::Diagram(args) => diagram::run(args, out).await,
     }
 }
