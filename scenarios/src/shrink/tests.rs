@@ -44,7 +44,7 @@ host = "client"
 do = { call = { method = "add", params = { a = 1, b = 2 } } }
 [[step]]
 at = "3s"
-host = "daemon"
+host = "cloud"
 do = { drop = "daemon" }
 [[expect]]
 final = { host = "client", state = "active" }
@@ -81,7 +81,7 @@ fn what_does_not_matter_goes_and_what_matters_stays() {
         if has(scenario, "api-sick") && has(scenario, "line-cut") { vec!["invariant/x"] } else { Vec::new() }
     });
     assert!(shrunk.finished && shrunk.before.faults > 8);
-    assert_eq!(shrunk.after, Size { faults: 2, steps: 0, hosts: 0 });
+    assert_eq!(shrunk.after, Size { faults: 2, steps: 0, hosts: 1 });
     assert_eq!(shrunk.scenario.seed, Some(seed));
     for rule in &shrunk.scenario.faults {
         assert_eq!((rule.from, rule.lasts, rule.age), (None, None, None), "{rule:?}");
@@ -165,7 +165,7 @@ fn hosts_go_with_what_names_them() {
     let shrunk = found(&base(), 1, |scenario, _| {
         if scenario.hosts.iter().any(|host| host.name == "daemon") { vec!["invariant/x"] } else { Vec::new() }
     });
-    assert_eq!(shrunk.scenario.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["daemon"]);
+    assert_eq!(shrunk.scenario.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["cloud", "daemon"]);
     assert!(shrunk.scenario.steps.is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use sideband_sim_kit::fault::{Time, Written};
 
-use super::Stage;
+use super::{ANY_END, Stage};
 use crate::scenario::{
     Action, Host, Kind, Scenario, Step,
     host::Retry,
@@ -108,7 +108,7 @@ fn calls(stage: &Stage<'_>, caller: &str, drawn: &mut Scenario) {
             timeout: None,
             total: None,
             result: None,
-            errors: Vec::new(),
+            errors: vec![ANY_END.to_owned()],
         };
         let times = fitting(stage, at, every, most);
         drawn.steps.push(step(caller, at, times, every, Action::Call(call)));
