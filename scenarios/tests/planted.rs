@@ -56,6 +56,7 @@ do = { tick = { event = "news", every = "700ms", times = 15 } }
 const FORGED_ACCEPT: &str = r#"
 name = "forged-accept"
 duration = "60s"
+linger = "10s"
 # What is forged is fatal.
 finish = { without = ["recovers"] }
 
@@ -70,6 +71,9 @@ kind = "daemon"
 [[host]]
 name = "client"
 kind = "client"
+count = 4
+# Who takes the first identity and no other.
+trust = "prompt_first"
 retry = { max_retries = 0 }
 
 [[fault]]
@@ -77,7 +81,7 @@ id = "forge"
 on = "relay.frame"
 frame = "handshake_accept"
 direction = "out"
-times = 1
+times = 4
 do = "corrupt"
 
 [[step]]
@@ -179,7 +183,7 @@ macro_rules! planted {
 }
 
 planted! {
-    tru_03_pin_before_verify: endpoint(Quirk::PinsUnverified), in FORGED_ACCEPT, within 20 seeds, as "always/1";
+    tru_03_pin_before_verify: endpoint(Quirk::PinsUnverified), in FORGED_ACCEPT, within 30 seeds, as "always/1";
     cry_08_window_moved_before_opening: endpoint(Quirk::MovesWindowForForgery), in FORGED_DATA, within 5 seeds, as "always/1";
     cli_01_session_reused: endpoint(Quirk::ReusesSession), in TALK, within 20 seeds, as "invariant/no-grade";
     cli_09_waiting_call_lost: endpoint(Quirk::LosesWaitingCall), in TALK, within 20 seeds, as "invariant/recovers";
