@@ -140,7 +140,7 @@ pub(super) async fn told(report: &Report, file: Option<&std::path::Path>, out: &
     let failure = Failure::failed(anyhow!("{}: {}", report.scenario, what.join("; "))).details(details);
     Err(match report.failures.first() {
         Some(SeedFailed { reproduce, .. }) => {
-            failure.hint(format!("{reproduce}")).hint(reproduce.replace("scenario run", "scenario shrink"))
+            failure.hint(reproduce.clone()).hint(reproduce.replace("scenario run", "scenario shrink"))
         }
         None => failure,
     })
