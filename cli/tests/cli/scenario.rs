@@ -80,7 +80,7 @@ async fn a_failed_run_is_exit_1_and_says_what_was_expected_and_how_to_see_it_aga
     let file = story(&scratch, "wrong.toml", wrong);
     let ended = run(&["scenario", "run", &file, "--once"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for part in ["failed", "call/add", "43", &format!("again: sideband-sim scenario run {file} --seed 0")] {
+    for part in ["failed", "call/add", "ended with 42", &format!("again: sideband-sim scenario run {file} --seed 0")] {
         assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
     }
 }
