@@ -20,6 +20,7 @@ use crate::{
         fault::FaultArgs,
         limits::LimitsArgs,
         relay::RelayArgs,
+        scenario::ScenarioArgs,
         status::StatusArgs,
         up::UpArgs,
     },
@@ -128,6 +129,8 @@ pub(crate) enum Command {
     Drop(DropArgs),
     /// Bring a running cloud to the state after its start
     Reset(ResetArgs),
+    /// Run deterministic scenarios: one seed, many seeds, pictures, and the smallest one that still fails
+    Scenario(ScenarioArgs),
 }
 
 /// What came of reading the command line.

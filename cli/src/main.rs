@@ -40,7 +40,7 @@ use anyhow::anyhow;
 
 use crate::{
     args::{Cli, Command, Parsed},
-    commands::{accounts, admin, api, call, daemon, demo, fault, limits, relay, status, up},
+    commands::{accounts, admin, api, call, daemon, demo, fault, limits, relay, scenario, status, up},
     failure::Failure,
     output::Output,
 };
@@ -97,5 +97,6 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Keys(args) => admin::keys(args, out).await,
         Command::Drop(args) => admin::drop_socket(args, out).await,
         Command::Reset(args) => admin::reset(args, out).await,
+        Command::Scenario(args) => scenario::run(args, out).await,
     }
 }

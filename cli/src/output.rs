@@ -96,6 +96,11 @@ impl Output {
         self.write(text).await;
     }
 
+    /// Text that is neither for people nor an event, whatever the flags say.
+    pub(crate) async fn raw(&self, text: String) {
+        self.write(text).await;
+    }
+
     async fn write(&self, mut line: String) {
         if self.0.broken.get().is_some() {
             return;

@@ -73,6 +73,8 @@ quirks! {
     OpensBeforeWindow breaks "CRY-06";
     /// Moves the window before the message has opened.
     MovesWindowFirst breaks "CRY-08";
+    /// Skips a message that does not open, and has moved the window for it.
+    MovesWindowForForgery breaks "CRY-08";
     /// Skips a message that does not open.
     GoesOnAfterForgery breaks "CRY-09";
     /// Opens a message whose nonce names the other direction.
@@ -236,6 +238,8 @@ quirks! {
     BuffersWithoutLimit breaks "CLI-09";
     /// Sends the call that waited shortest first.
     SendsWaitingBackwards breaks "CLI-09";
+    /// Loses the call that waited longest when the session is active again.
+    LosesWaitingCall breaks "CLI-09";
     /// Lets calls wait although they are to fail.
     BuffersUnderFail breaks "CLI-09";
     /// Fails calls with `not_connected` while paused.
@@ -260,6 +264,8 @@ quirks! {
     ReconnectsOnPending breaks "CLI-11";
     /// Makes a new session instead of going on with the resumed one.
     StartsOverOnResume breaks "CLI-11";
+    /// Counts a resumed session's messages from 0 again, under the same keys.
+    ResumesFromZero breaks "CLI-11";
     /// Waits on in a session that expired.
     KeepsExpiredSession breaks "CLI-11";
     /// Waits on in a session that ended.

@@ -14,6 +14,9 @@
 //! | [`picture`] | runs as sequence diagrams: SVG, Mermaid, HTML |
 //! | [`situation`] | situations that a sweep ought to reach |
 //! | [`from_trace`] | a trace from the field as a scenario |
+//! | [`swarm`] | trouble and load that each seed draws |
+//! | [`sweep`](mod@sweep), [`merge`](mod@merge) | many seeds with one report, and the reports of shards joined |
+//! | [`shrink`](mod@shrink) | a small scenario out of one that fails |
 //! | [`world`] | one proven world: a daemon, two clients, a cut and a partition |
 //!
 //! ```
@@ -52,12 +55,16 @@ pub mod check;
 pub mod cloud;
 pub mod diff;
 pub mod from_trace;
+pub mod merge;
 pub mod ndjson;
 pub mod net;
 pub mod picture;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 pub mod situation;
 pub mod state;
+pub mod swarm;
+pub mod sweep;
 pub mod trace;
 pub mod world;

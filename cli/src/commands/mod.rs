@@ -9,5 +9,6 @@ pub(crate) mod demo;
 pub(crate) mod fault;
 pub(crate) mod limits;
 pub(crate) mod relay;
+pub(crate) mod scenario;
 pub(crate) mod status;
 pub(crate) mod up;

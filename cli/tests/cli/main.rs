@@ -12,6 +12,7 @@ mod faults;
 mod kill;
 mod options;
 mod preset;
+mod scenario;
 mod state;
 mod support;
 mod tls;

@@ -239,12 +239,14 @@ impl Client {
 
     /// Sends what waited, in order, now that the session is active.
     pub(super) fn flush_waiting(&mut self, now: Instant) {
+        let mut lost = self.config.quirks.has(Quirk::LosesWaitingCall);
         while let (Phase::Active, Some(session)) = (&self.phase, &mut self.session) {
             let backwards = self.config.quirks.has(Quirk::SendsWaitingBackwards);
             let item = if backwards { self.waiting.pop_back() } else { self.waiting.pop_front() };
             let Some(item) = item else { break };
             self.waiting_bytes -= item.size();
             match item {
+                Waiting::Call { .. } if std::mem::take(&mut lost) => {}
                 Waiting::Call { call, method, params, timeout, total, .. } => {
                     let sent = now + timeout;
                     let deadline = Some(total.map_or(sent, |total| total.min(sent)));

@@ -503,6 +503,9 @@ impl Client {
                     }
                     self.report(Report::Resumed);
                     if let Some(session) = &mut self.session {
+                        if self.config.quirks.has(Quirk::ResumesFromZero) {
+                            session.continue_at(0);
+                        }
                         session.resume();
                     }
                     self.pump(now);

@@ -210,13 +210,16 @@ impl Opener {
         if !self.quirks.has(Quirk::OpensBeforeWindow) {
             known?;
         }
-        if self.quirks.has(Quirk::MovesWindowFirst) {
+        if self.quirks.has(Quirk::MovesWindowFirst) || self.quirks.has(Quirk::MovesWindowForForgery) {
             self.window.mark(sequence);
         }
         let mut payload = payload.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         let mut tag = [0; TAG_LEN];
         tag.copy_from_slice(&payload[length - TAG_LEN..]);
         if !self.cipher.open(head, &mut payload[NONCE_LEN..length - TAG_LEN], tag) {
+            if self.quirks.has(Quirk::MovesWindowForForgery) {
+                return Err(Replayed(sequence).into());
+            }
             return Err(OpenError::Forged);
         }
         known?;

@@ -12,7 +12,8 @@
 //! | `nothing-after-close` | nothing is delivered after close (CLI-14) | `closed` |
 //! | `no-grade` | no correct endpoint is told that it broke a rule | `grades` |
 //!
-//! The runner adds what events do not show: `no-plaintext`, `keys-gone`, `tasks-gone`, `recovers`, `relay-empties`.
+//! The runner adds what events do not show: `no-plaintext`, `keys-gone`, `tasks-gone`, `recovers`, `relay-empties`, and `steps-come`: each step
+//! that waits for an event has its turn.
 
 mod calls;
 mod closed;
@@ -59,7 +60,7 @@ pub fn all(scenario: &Scenario) -> Vec<Box<dyn Invariant>> {
 }
 
 /// The names of all invariants, those that the runner looks at included.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "call-ends-once",
     "call-own-answer",
     "calls-in-order",
@@ -74,4 +75,5 @@ pub const NAMES: [&str; 14] = [
     "tasks-gone",
     "recovers",
     "relay-empties",
+    "steps-come",
 ];

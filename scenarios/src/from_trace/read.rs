@@ -122,7 +122,7 @@ impl Reader {
             EventKind::UpgradeRefused { status, role, retry_after_ms, .. } => {
                 self.answered("upgrade", *status, *role, *retry_after_ms, 0, event);
             }
-            EventKind::Request { procedure, status, caller, code, retry_after_ms, took_ms } => {
+            EventKind::Request { procedure, status, caller, code, retry_after_ms, took_ms, token: _, http: _ } => {
                 if let Some(session) = event.session {
                     self.made.insert(session, (caller.clone().or_else(|| code.clone()), code.is_some()));
                 }

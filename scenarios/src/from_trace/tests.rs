@@ -43,7 +43,20 @@ fn fault(at: u64, session: Option<u64>, number: u64, on: &str, action: &str) -> 
 fn request(at: u64, procedure: &str, status: u16, session: Option<u64>) -> Event {
     let (procedure, caller) = (procedure.to_owned(), Some("u".to_owned()));
     let retry_after_ms = (status == 429).then_some(7_000);
-    event(at, session, EventKind::Request { procedure, status, caller, code: None, retry_after_ms, took_ms: 0 })
+    event(
+        at,
+        session,
+        EventKind::Request {
+            procedure,
+            status,
+            caller,
+            code: None,
+            retry_after_ms,
+            took_ms: 0,
+            token: None,
+            http: None,
+        },
+    )
 }
 
 fn data(at: u64, connection: u64, session: u64, direction: Direction, bytes: usize) -> Event {

@@ -274,6 +274,8 @@ fn hostile() -> Model {
                 code: None,
                 retry_after_ms: None,
                 took_ms: 0,
+                token: None,
+                http: None,
             },
         ),
         event(3, "net", EventKind::Step { what: text.clone() }),

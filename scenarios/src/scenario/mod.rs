@@ -44,6 +44,9 @@ pub struct Scenario {
     /// What it shows, in a sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
+    /// The seed that a replay takes; 0 if absent. Scenarios that came of a failure have the seed of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// The longest virtual time that the steps and expectations may take; `10m` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -62,6 +65,9 @@ pub struct Scenario {
     /// How the run ends, and which invariants do not hold for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
+    /// What a sweep of it must reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepText>,
     /// The hosts; `[[host]]`.
     #[serde(default, rename = "host")]
     pub hosts: Vec<Host>,
@@ -109,17 +115,29 @@ pub struct Finish {
     pub without: Vec<String>,
 }
 
+/// What a sweep must reach, or it fails.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SweepText {
+    /// Within how many seeds, in swarm mode; sweeps of fewer are not judged.
+    pub within: u64,
+    /// Which situations, by name; `sideband-sim scenario list --situations` shows them.
+    pub reaches: Vec<String>,
+}
+
 impl Scenario {
     /// A scenario with a name and nothing else.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             about: String::new(),
+            seed: None,
             duration: None,
             linger: None,
             tick: None,
             network: None,
             finish: None,
+            sweep: None,
             hosts: Vec::new(),
             steps: Vec::new(),
             faults: Vec::new(),

@@ -219,10 +219,7 @@ async fn act(
             Ok(rule) => faults.add(rule).map(drop).map_err(|error| error.to_string()),
             Err(error) => Err(error.message),
         },
-        (Action::RemoveFault(id), _, _) => {
-            faults.remove(id);
-            Ok(())
-        }
+        (Action::RemoveFault(id), _, _) => faults.remove(id).map(drop).map_err(|error| error.to_string()),
         (Action::Close, _, Some(relay)) => {
             relay.shutdown().await;
             Ok(())

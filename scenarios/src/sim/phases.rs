@@ -40,7 +40,7 @@ impl Control<'_> {
             let now = self.now();
             if now >= most {
                 let waits: Vec<_> = self.waits.iter().map(|(place, ..)| format!("step {}", place + 1)).collect();
-                if !waits.is_empty() {
+                if !waits.is_empty() && self.holds("steps-come") {
                     self.fail("unfinished", format!("the time is over, and {} did not come about", waits.join(", ")));
                 }
                 return;
@@ -69,7 +69,8 @@ impl Control<'_> {
                     entry.0 += report.seen;
                     entry.1 += report.fired;
                 }
-                faults.clear();
+                // Nothing keeps the faults of a simulation, so nothing can fail.
+                let _ = faults.clear();
             }
             let began = cell.incarnation.load(Ordering::SeqCst) > 0;
             if !cell.is_up() && began && self.restarting.iter().all(|(host, ..)| *host != cell.name) {

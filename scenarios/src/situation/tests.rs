@@ -110,7 +110,11 @@ impl Story {
         let code = (procedure == "quickConnect.redeem").then(|| "c".to_owned());
         let caller = (procedure != "quickConnect.redeem").then(|| "u".to_owned());
         let procedure = procedure.to_owned();
-        self.push("api", session, Request { procedure, status, caller, code, retry_after_ms, took_ms: 0 })
+        self.push(
+            "api",
+            session,
+            Request { procedure, status, caller, code, retry_after_ms, took_ms: 0, token: None, http: None },
+        )
     }
 
     fn create(self, status: u16, session: Option<u64>) -> Self {
@@ -126,7 +130,16 @@ impl Story {
         self.push(
             "api",
             None,
-            Request { procedure, status: 200, caller: None, code: None, retry_after_ms: None, took_ms },
+            Request {
+                procedure,
+                status: 200,
+                caller: None,
+                code: None,
+                retry_after_ms: None,
+                took_ms,
+                token: None,
+                http: None,
+            },
         )
     }
 

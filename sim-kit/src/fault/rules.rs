@@ -59,6 +59,12 @@ pub struct RuleReport {
     pub overruled: u64,
 }
 
+/// Whether a rule of this name and probability wants to fire at the event of this number, from 1, under a plan's seed: what of a draw can be
+/// said beforehand.
+pub fn draws_to_fire(seed: u64, id: &RuleId, number: u64, probability: f64) -> bool {
+    happens(draw(seed, id.as_str(), number, Purpose::Fire), probability)
+}
+
 /// A rule that is in force.
 #[derive(Debug, Clone)]
 struct Armed {
@@ -110,7 +116,7 @@ impl Armed {
             return false;
         }
         if let Some(probability) = trigger.probability
-            && !happens(draw(seed, self.id.as_str(), self.seen, Purpose::Fire), probability)
+            && !draws_to_fire(seed, &self.id, self.seen, probability)
         {
             return false;
         }

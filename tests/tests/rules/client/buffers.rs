@@ -66,7 +66,9 @@ witnesses! {
         }
     }
 
-    async fn cli_09_calls_made_while_paused_are_sent_in_order(quirks) breaks_with [SendsWaitingBackwards] {
+    async fn cli_09_calls_made_while_paused_are_sent_in_order(quirks)
+        breaks_with [SendsWaitingBackwards, LosesWaitingCall]
+    {
         let (mut world, env) = World::new(9);
         let client = connect(&env, quirks);
         let mut link = world.join().await;

@@ -205,7 +205,7 @@ witnesses! {
         assert_eq!(end_of(waits).await.unwrap(), "done");
     }
 
-    async fn cli_11_resumed_keeps_keys_and_sequences(quirks) breaks_with [StartsOverOnResume] {
+    async fn cli_11_resumed_keeps_keys_and_sequences(quirks) breaks_with [StartsOverOnResume, ResumesFromZero] {
         let (mut world, env) = World::new(11);
         let client = connect(&env, quirks);
         let mut link = world.join().await;
