@@ -7,7 +7,7 @@ use sideband_scenarios::{
 use sideband_sim_kit::event::EventKind;
 
 /// Runs a built-in scenario, which must be good, and all its faults must fire.
-pub fn run(name: &str, seed: u64) -> Run {
+pub(crate) fn run(name: &str, seed: u64) -> Run {
     let scenario = builtin::find(name).unwrap().scenario().unwrap();
     let run = sim::run(&scenario, seed, &RunOptions::default()).unwrap();
     assert_eq!(run.failures, [], "{name}, seed {seed}:\n{}", run.trace.story());
@@ -16,7 +16,7 @@ pub fn run(name: &str, seed: u64) -> Run {
 }
 
 /// What happens, without frames, requests for tokens and numbers that drift.
-pub fn told(run: &Run) -> String {
+pub(crate) fn told(run: &Run) -> String {
     let whole = run.trace.order();
     let events = run.trace.events();
     let lines = whole.iter().zip(events).filter(|(_, event)| !matches!(event.kind, EventKind::Frame { .. }));
