@@ -181,7 +181,6 @@ catches! {
         File("delay = \"20s\"", "delay = \"2s\"") => "expect/1",
     }
     partition_api_only_can_fail: "partition-api-only" {
-        Relay(RelayQuirk::EndsWithToken) => "expect/3",
         Relay(RelayQuirk::GraceNeverEnds) => "expect/2",
         Endpoint(Quirk::WaitsForApiForEver) => "expect/8",
         Endpoint(Quirk::DaemonWaitsForApi) => "expect/7",
@@ -207,7 +206,6 @@ catches! {
     relay_crash_can_fail: "relay-crash" {
         Endpoint(Quirk::CallsOutliveSocket) => "expect/1",
         Endpoint(Quirk::RetriesAtOnce) => "invariant/delays",
-        Endpoint(Quirk::DaemonRetriesAtOnce) => "always/3",
         Endpoint(Quirk::KeepsEndedSessions) => "expect/8",
         File("crash = { down = \"20s\" }", "restart = { down = \"20s\" }") => "always/1",
     }
