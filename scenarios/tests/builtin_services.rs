@@ -22,6 +22,12 @@ use stories::{run, told};
 fn folded(story: &str) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for line in story.lines() {
+        // An event's number stands last.
+        let line = if line.contains(" emits ") || line.contains(" hears ") {
+            line.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ')
+        } else {
+            line
+        };
         let words = line.split(' ').map(|word| {
             let bare = word.trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '-' || c == '#');
             let numbered = !bare.is_empty() && bare.len() < word.len() && bare.bytes().all(|byte| byte.is_ascii_digit());
@@ -56,7 +62,6 @@ stories! {
     clock_skew: "clock-skew";
     relay_restart: "relay-restart";
     relay_crash: "relay-crash";
-    rate_limited_throttle: "rate-limited-throttle";
     quick_connect_offline_burn: "quick-connect-offline-burn";
     quick_connect_drop_is_fatal: "quick-connect-drop-is-fatal";
 }
@@ -75,6 +80,7 @@ folded_stories! {
     thundering_herd: "thundering-herd", 3 seeds;
     slow_consumer: "slow-consumer", 5 seeds;
     rate_limited_drop: "rate-limited-drop", 5 seeds;
+    rate_limited_throttle: "rate-limited-throttle", 5 seeds;
 }
 
 /// What is wrong in a run.
