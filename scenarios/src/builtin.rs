@@ -30,10 +30,29 @@ macro_rules! builtins {
 }
 
 static ALL: &[Builtin] = builtins! {
+    "api-409-account": "the control plane answers 409; an account's client and a daemon try again",
+    "api-409-quick-connect": "the control plane answers a redeem with 409; that is the end for a Quick Connect client",
+    "api-down-at-daemon-start": "daemon and client start before their control plane and try on",
+    "clock-skew": "every wall clock is off; what that costs, and what not",
     "daemon-blip-resume": "the daemon's socket is cut with a call in flight; the session resumes and the call ends well",
     "ghost-socket-409": "a client's socket becomes a ghost; a fresh session id gets past it, and the sweep ends the ghost",
+    "ghost-then-sweep": "a vanished client's ghost keeps its place at the relay until the sweep",
+    "key-rotation-hard": "the signing key changes at once; tokens of the old one are refused, fresh ones let in",
+    "key-rotation-overlap": "the signing key changes with an overlap; nobody notices",
+    "keyset-outage": "the relay cannot get the key set: 503 while it has none, no harm while it has one",
+    "partition-api-only": "nobody reaches the control plane for five minutes; sessions go on until one is lost",
     "partition-client": "the client is cut off for two minutes, and what it called meanwhile leaves in order afterwards",
+    "quick-connect-drop-is-fatal": "a guest loses its socket and closes, since its code is used up",
+    "quick-connect-offline-burn": "a code that is redeemed while the daemon is offline is burned",
     "quick-connect-race": "two clients redeem one Quick Connect code; exactly one gets a session",
+    "rate-limited-drop": "a client over its rate loses frames, is told so, and stays",
+    "rate-limited-throttle": "a client over its rate is read more slowly and loses nothing",
+    "relay-crash": "the relay dies without a word and comes back knowing nothing",
+    "relay-restart": "the relay restarts in order; everybody comes back with new sessions",
+    "slow-consumer": "a client that does not read is closed with `backpressure`, and no other is touched",
+    "storm-429": "the control plane answers 429 for a while; who waits and who gives up",
+    "storm-429-retry-after": "the control plane says how long to stay away, and is heeded up to two minutes",
+    "thundering-herd": "fifty clients come back spread out after the relay restarts",
 };
 
 /// All of them, by name.

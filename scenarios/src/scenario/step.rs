@@ -151,6 +151,9 @@ pub struct Emit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Written>,
+    /// How many bytes of filler go with the data, which must be an object then; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<usize>,
 }
 
 /// An event again and again.

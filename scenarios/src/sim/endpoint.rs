@@ -26,7 +26,7 @@ use crate::{
     scenario::{
         Action, Host, Kind,
         host::{Trust, WithoutSession},
-        step::Call,
+        step::{Call, Emit},
     },
 };
 
@@ -153,7 +153,7 @@ pub(super) async fn client(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
             Some(Action::Call(call)) => make_call(&common, &cell, &client, call, None),
             Some(Action::Emit(emit)) => {
                 let number = cell.number(&emit.event);
-                let data = methods::payload(emit.data.as_ref().map(|data| &data.0), number);
+                let data = methods::payload(emit.data.as_ref().map(|data| &data.0), number, emit.bytes.unwrap_or(0));
                 sink.emit(None, None, EventKind::Emitted { event: emit.event.clone(), number });
                 if let Err(error) = client.emit(&emit.event, data).await {
                     let what = format!("{} is not sent: {error}", emit.event);
@@ -288,15 +288,15 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
                 }
             }
             Some(Action::Emit(emit) | Action::Broadcast(emit)) => {
-                let data = emit.data.as_ref().map(|data| &data.0);
-                broadcast(&cell, &server, &sink, &emit.event, data).await;
+                broadcast(&cell, &server, &sink, &emit).await;
             }
             Some(Action::Tick(tick)) => {
                 let (cell, server, sink) = (cell.clone(), server.downgrade(), sink.clone());
+                let emit = Emit { event: tick.event.unwrap_or_else(|| "tick".to_owned()), data: None, bytes: None };
                 tokio::spawn(async move {
                     for _ in 0..tick.times {
                         let Some(server) = server.upgrade() else { return };
-                        broadcast(&cell, &server, &sink, tick.event.as_deref().unwrap_or("tick"), None).await;
+                        broadcast(&cell, &server, &sink, &emit).await;
                         drop(server);
                         sleep(tick.every.0).await;
                     }
@@ -328,10 +328,12 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     end(&cell).await
 }
 
-async fn broadcast(cell: &Cell, server: &Server, sink: &EventSink, event: &str, data: Option<&Value>) {
+async fn broadcast(cell: &Cell, server: &Server, sink: &EventSink, emit: &Emit) {
+    let Emit { event, data, bytes } = emit;
     let number = cell.number(event);
-    sink.emit(None, None, EventKind::Emitted { event: event.to_owned(), number });
-    if let Err(error) = server.broadcast(event, methods::payload(data, number)).await {
+    sink.emit(None, None, EventKind::Emitted { event: event.clone(), number });
+    let data = methods::payload(data.as_ref().map(|data| &data.0), number, bytes.unwrap_or(0));
+    if let Err(error) = server.broadcast(event, data).await {
         let detail = format!("{event} is not sent: {error}");
         sink.emit(None, None, EventKind::Endpoint { report: "emit_failed".to_owned(), detail });
     }

@@ -15,6 +15,8 @@ use super::tap::CANARY;
 
 /// The member that holds the canary.
 const MEMBER: &str = "canary";
+/// The member that holds an event's filler.
+const FILLER: &str = "filler";
 /// The member that holds an event's number.
 const NUMBER: &str = "n";
 
@@ -31,8 +33,8 @@ pub(super) fn params(given: Option<&Value>, call: u64) -> Value {
     }
 }
 
-/// An event's data with its number and a canary, if they are an object or absent.
-pub(super) fn payload(given: Option<&Value>, number: u64) -> Value {
+/// An event's data with its number, a canary and so many bytes of filler, if they are an object or absent.
+pub(super) fn payload(given: Option<&Value>, number: u64, filler: usize) -> Value {
     let mut members = match given {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(members)) => members.clone(),
@@ -40,6 +42,9 @@ pub(super) fn payload(given: Option<&Value>, number: u64) -> Value {
     };
     members.insert(NUMBER.to_owned(), number.into());
     members.insert(MEMBER.to_owned(), CANARY.into());
+    if filler > 0 {
+        members.insert(FILLER.to_owned(), "x".repeat(filler).into());
+    }
     Value::Object(members)
 }
 
