@@ -1,4 +1,4 @@
-//! Runs a scenario file under a seed, or many of them, and says how fast: `run FILE [FROM] [TO]`.
+//! Runs a scenario file under a seed, or many of them, and says how fast: `run FILE [FROM] [TO] [TIMES AS LONG]`.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for people, on the wall's clock")]
 
 use std::{error::Error, time::Instant};
@@ -10,10 +10,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = args.next().ok_or("which file?")?;
     let from: u64 = args.next().map_or(Ok(0), |seed| seed.parse())?;
     let to: u64 = args.next().map_or(Ok(from), |seed| seed.parse())?;
+    let times_as_long: u32 = args.next().map_or(Ok(1), |times| times.parse())?;
+    let options = sim::RunOptions { times_as_long, ..sim::RunOptions::default() };
     let scenario = Scenario::parse(&file, &std::fs::read_to_string(&file)?)?;
     let (start, mut simulated) = (Instant::now(), 0.0);
     for seed in from..=to {
-        let run = sim::run(&scenario, seed, &sim::RunOptions::default())?;
+        let run = sim::run(&scenario, seed, &options)?;
         simulated += run.elapsed.as_secs_f64();
         if from == to {
             println!("{}", run.trace.story());

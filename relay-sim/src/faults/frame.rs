@@ -9,11 +9,11 @@ use bytes::Bytes;
 use sideband_protocol::{
     Instant, SessionId,
     relay::{ConnId, Watched},
-    wire::HEADER_LEN,
+    wire::{FrameType, HEADER_LEN},
 };
 use sideband_sim_kit::{
     event::{Direction, Role},
-    fault::{Control, FrameAction, FramePoint, Place},
+    fault::{Control, Forged, Forgery, FrameAction, FramePoint, Place},
     observer::FrameSeen,
 };
 
@@ -23,6 +23,13 @@ use crate::{
     lane::Next,
     outbox::{Outbox, Place as Spot},
 };
+
+/// The golden ratio of 64 bits, which spreads what is drawn.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Bytes of a forged Data behind its nonce: a tag and some text.
+const FORGED_LEN: usize = 48;
+/// The sequence of the first forged Data.
+const FORGED_SEQUENCE: u64 = 1 << 40;
 
 /// What is on its way to the machine.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ struct Treated {
     behind: u32,
     /// What is told before it.
     before: Vec<Control>,
+    /// What goes before it, although nobody sent it.
+    forged: Vec<Bytes>,
     end: Option<FaultEnd>,
     /// Its receiver gets it as it was, and in its turn.
     whole: bool,
@@ -65,9 +74,12 @@ impl Turn<'_> {
             // A frame before it has ended the connection.
             return;
         }
-        let Treated { message, session, at, copies, behind, before, end, whole: _ } =
+        let Treated { message, session, at, copies, behind, before, forged, end, whole: _ } =
             self.treat(outbox, Direction::In, message);
         let lane = self.state.lanes.entry(conn).or_default();
+        for frame in forged {
+            lane.push_beside(Inward::Frame(frame), None);
+        }
         for control in before {
             lane.push_beside(Inward::Tell(control, session), None);
         }
@@ -117,11 +129,16 @@ impl Turn<'_> {
         of: Option<&Arc<Outbox>>,
         own: bool,
     ) {
-        let Treated { message, session, at, copies, behind, before, end, whole } =
+        let Treated { message, session, at, copies, behind, before, forged, end, whole } =
             self.treat(outbox, Direction::Out, message);
         if !whole {
             // If it is a Control, nobody can be held to what it says.
             self.unheard = Some(to);
+        }
+        for frame in forged {
+            if !self.queue(to, outbox, frame, of, own, Spot::Beside(None)) {
+                return;
+            }
         }
         for control in before {
             self.tell_by_fault(to, control, session);
@@ -156,18 +173,29 @@ impl Turn<'_> {
         let (daemon, user) = (self.hub.daemon_id.as_str(), outbox.user());
         let point = FramePoint { role, direction, frame: seen.frame_type, daemon, user, session, age };
         let fired = self.hub.common.faults.relay_frame(&point);
-        let mut treated =
-            Treated { message, session, at: None, copies: 1, behind: 0, before: Vec::new(), end: None, whole: true };
+        // The direction that a Data's nonce names.
+        let nonce = if (role == Role::Client) == (direction == Direction::In) { 1 } else { 2 };
+        let mut treated = Treated {
+            message,
+            session,
+            at: None,
+            copies: 1,
+            behind: 0,
+            before: Vec::new(),
+            forged: Vec::new(),
+            end: None,
+            whole: true,
+        };
         for fault in fired {
             fault.report(Place::RelayFrame, &self.hub.common.events, Some(daemon), session);
-            treated.suffer(fault.action, fault.random, self.now);
+            treated.suffer(fault.action, fault.random, nonce, self.now);
         }
         treated
     }
 }
 
 impl Treated {
-    fn suffer(&mut self, action: FrameAction, random: u64, now: Instant) {
+    fn suffer(&mut self, action: FrameAction, random: u64, nonce: u32, now: Instant) {
         match action {
             FrameAction::Drop => (self.copies, self.whole) = (0, false),
             FrameAction::Delay(time) => self.at = Some(self.at.unwrap_or(now) + time),
@@ -179,6 +207,16 @@ impl Treated {
             FrameAction::Corrupt => {
                 self.message = corrupted(&self.message, random);
                 self.whole = false;
+            }
+            FrameAction::Forge(Forgery { what, frames }) => {
+                for number in 0..u64::from(frames.unwrap_or(1)) {
+                    let random = random.wrapping_add(number.wrapping_mul(GOLDEN));
+                    self.forged.extend(match (what, self.session) {
+                        (Forged::Data, Some(session)) => Some(data_of_nobody(session, nonce, number, random)),
+                        (Forged::Data, None) => None,
+                        (Forged::Malformed, _) => Some(longer_than_it_is(&self.message)),
+                    });
+                }
             }
             FrameAction::Cut => self.ends(FaultEnd::Cut),
             FrameAction::Close(closing) => self.ends(FaultEnd::Close(closing)),
@@ -195,6 +233,30 @@ impl Treated {
     }
 }
 
+/// A Data that nobody sealed, with a sequence that no session reaches (CRY-08).
+fn data_of_nobody(session: SessionId, direction: u32, number: u64, mut random: u64) -> Bytes {
+    let mut bytes = vec![FrameType::Data.byte()];
+    bytes.extend((12 + FORGED_LEN as u32).to_be_bytes());
+    bytes.extend(session.get().to_be_bytes());
+    bytes.extend(direction.to_be_bytes());
+    bytes.extend((FORGED_SEQUENCE + number).to_be_bytes());
+    while bytes.len() < HEADER_LEN + 12 + FORGED_LEN {
+        random = random.wrapping_add(GOLDEN);
+        let mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bytes.extend((mixed ^ (mixed >> 27)).to_be_bytes());
+    }
+    bytes.into()
+}
+
+/// The message's header, with more bytes declared than follow (WIRE-11).
+fn longer_than_it_is(message: &Bytes) -> Bytes {
+    let mut bytes = message[..message.len().min(HEADER_LEN)].to_vec();
+    if let Some(length) = bytes.get_mut(1..5) {
+        length.copy_from_slice(&1u32.to_be_bytes());
+    }
+    bytes.into()
+}
+
 /// The message with one bit changed: of its payload, or of its header if it has none.
 fn corrupted(message: &Bytes, random: u64) -> Bytes {
     let mut bytes = message.to_vec();
@@ -209,6 +271,17 @@ fn corrupted(message: &Bytes, random: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forged_data_has_the_layout_of_data_and_no_two_are_alike() {
+        let session = SessionId::new(7).unwrap();
+        let (one, two) = (data_of_nobody(session, 2, 0, 5), data_of_nobody(session, 2, 1, 5));
+        assert_eq!(one.len(), HEADER_LEN + 60);
+        assert_eq!(one[..HEADER_LEN], [3, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(one[HEADER_LEN..][..12], [0, 0, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0]);
+        assert_ne!(one[HEADER_LEN..], two[HEADER_LEN..]);
+        assert_eq!(longer_than_it_is(&one)[..], [3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7]);
+    }
 
     #[test]
     fn one_bit_of_the_payload_changes() {

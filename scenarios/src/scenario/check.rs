@@ -173,6 +173,7 @@ fn members(host: &Host) -> Vec<&'static str> {
         retry,
         timeouts,
         trust,
+        pinned,
         on_disconnect,
         buffered_bytes,
         buffered_events,
@@ -191,6 +192,7 @@ fn members(host: &Host) -> Vec<&'static str> {
         ("retry", retry.is_some()),
         ("timeouts", timeouts.is_some()),
         ("trust", trust.is_some()),
+        ("pinned", pinned.is_some()),
         ("onDisconnect", on_disconnect.is_some()),
         ("bufferedBytes", buffered_bytes.is_some()),
         ("bufferedEvents", buffered_events.is_some()),
@@ -212,6 +214,7 @@ fn goes_with(kind: Kind, member: &str) -> bool {
         "daemon" => matches!(kind, Kind::Client | Kind::Own),
         "region" => kind.has_api() || kind.has_relay(),
         "retry" | "timeouts" | "waitingFrames" => endpoint,
+        "pinned" => kind == Kind::Client,
         "trust" | "onDisconnect" | "bufferedBytes" | "bufferedEvents" => kind.is_client(),
         "resumable" | "maxSessions" => kind == Kind::Daemon,
         "limits" => kind.has_relay(),
@@ -238,6 +241,9 @@ fn step(scenario: &Scenario, step: &Step) -> Checked {
     if step.every.is_some() != step.times.is_some() {
         let member = if step.every.is_some() { "every" } else { "times" };
         return Err(wrong([Member(member)], "`times` and `every` go together"));
+    }
+    if step.probability.is_some_and(|probability| !(0.0..=1.0).contains(&probability)) {
+        return Err(wrong([Member("probability")], "a probability is from 0 to 1"));
     }
     let kinds = match &step.host {
         None => None,

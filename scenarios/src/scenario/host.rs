@@ -73,6 +73,8 @@ pub enum Trust {
     PromptNo,
     /// Asks, and hears yes to the first identity, no to a changed one.
     PromptFirst,
+    /// Asks, and nobody ever answers (TRU-04).
+    PromptSilent,
     /// Only what is pinned already.
     PinnedOnly,
 }
@@ -209,6 +211,9 @@ pub struct Host {
     /// Clients: which identities are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
+    /// Account's clients: whether a new store of pins holds the daemon's first identity already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<bool>,
     /// Clients: what happens to calls without a session; `pause` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_disconnect: Option<WithoutSession>,
@@ -257,6 +262,7 @@ impl Host {
             retry: None,
             timeouts: None,
             trust: None,
+            pinned: None,
             on_disconnect: None,
             buffered_bytes: None,
             buffered_events: None,

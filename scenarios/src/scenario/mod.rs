@@ -5,6 +5,7 @@
 //! [`Scenario::to_toml`] writes one, [`Scenario::story`] tells it to people.
 
 mod check;
+mod longer;
 pub mod expect;
 pub mod host;
 mod parse;

@@ -30,6 +30,13 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub every: Option<Time>,
+    /// How much later each is done at most, drawn by the seed; not at all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub spread: Option<Time>,
+    /// How probable it is that each is done at all, 0 to 1; certain if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
     /// What.
     #[serde(rename = "do")]
     pub action: Action,

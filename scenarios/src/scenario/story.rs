@@ -107,7 +107,9 @@ fn step(step: &Step) -> String {
         (Some(times), Some(every)) => format!(", {times} times, every {every}"),
         _ => String::new(),
     };
-    format!("{when}: {who}{}{often}", action(&step.action))
+    let spread = step.spread.map(|most| format!(", up to {most} later")).unwrap_or_default();
+    let perhaps = step.probability.map(|one| format!(", with probability {one}")).unwrap_or_default();
+    format!("{when}: {who}{}{often}{spread}{perhaps}", action(&step.action))
 }
 
 fn action(action: &Action) -> String {

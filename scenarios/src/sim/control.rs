@@ -41,6 +41,8 @@ const MOST_EVENTS: usize = 2_000_000;
 #[derive(Debug, Clone)]
 pub(super) enum Due {
     Step(usize, u32),
+    /// A step whose time was drawn.
+    Act(usize, u32),
     Start(String),
     Unblock(Vec<(String, String)>),
     Appear(String),
@@ -67,6 +69,14 @@ pub(super) struct Control<'a> {
 }
 
 pub(super) fn run(scenario: &Scenario, seed: u64, options: &RunOptions, own: &[OwnHost]) -> Result<Run, RunError> {
+    let longer;
+    let scenario = match options.times_as_long {
+        0 | 1 => scenario,
+        times => {
+            longer = scenario.times_as_long(times);
+            &longer
+        }
+    };
     scenario.check()?;
     for (name, host) in scenario.all_hosts() {
         if host.kind == Kind::Own && !own.iter().any(|own| own.name == host.name) {

@@ -84,36 +84,78 @@ fn limits(host: &Host) -> SessionLimits {
     limits
 }
 
-/// Pins that outlive the process.
-struct Pins(Arc<MemoryStore>);
+/// Pins that outlive the process. What is pinned is told where a policy was chosen.
+struct Pins {
+    store: Arc<MemoryStore>,
+    told: Option<EventSink>,
+}
+
+impl Pins {
+    fn of(common: &Common, cell: &Cell) -> Self {
+        let store = lock(&cell.disk).pins.get_or_insert_default().clone();
+        Self { store, told: cell.spec.trust.map(|_| common.sink(cell)) }
+    }
+}
 
 impl IdentityStore for Pins {
     fn load<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<Option<IdentityKey>, StoreError>> {
-        self.0.load(daemon_id)
+        self.store.load(daemon_id)
     }
     fn store<'a>(&'a self, daemon_id: &'a str, key: IdentityKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.store(daemon_id, key)
+        if let Some(sink) = &self.told {
+            sink.emit(None, None, report("pinned", String::new()));
+        }
+        self.store.store(daemon_id, key)
     }
+}
+
+/// What is said to a first identity and to a changed one, if anybody is asked; `None` for no answer at all.
+fn says(trust: Trust) -> Option<(Option<bool>, Option<bool>)> {
+    match trust {
+        Trust::Auto | Trust::PinnedOnly => None,
+        Trust::PromptYes => Some((Some(true), Some(true))),
+        Trust::PromptNo => Some((Some(false), Some(false))),
+        Trust::PromptFirst => Some((Some(true), Some(false))),
+        Trust::PromptSilent => Some((None, None)),
+    }
+}
+
+/// Hears the question, and answers.
+async fn asked(sink: EventSink, question: &'static str, says: Option<bool>) -> bool {
+    sink.emit(None, None, report(question, String::new()));
+    match says {
+        Some(says) => says,
+        None => std::future::pending().await,
+    }
+}
+
+/// The identity of a daemon that has had so many others before.
+fn identity_of(common: &Common, daemon: &str, before: u64) -> Identity {
+    Identity::generate(&mut *SeededEntropy::new(common.seed, &format!("identity {daemon} {before}")).entropy())
 }
 
 macro_rules! configured {
     ($builder:expr, $common:expr, $cell:expr) => {{
         let host = &$cell.spec;
-        let pins = lock(&$cell.disk).pins.get_or_insert_default().clone();
         let mut builder = $builder
             .env($common.env($cell))
-            .identity_store(Pins(pins))
+            .identity_store(Pins::of($common, $cell))
             .retry(client_retry(host))
             .connection(connection(host))
             .rpc(rpc(host))
             .session_limits(limits(host))
             .danger_quirks($common.options.danger_quirks);
-        builder = match host.trust.unwrap_or_default() {
-            Trust::Auto => builder,
-            Trust::PromptYes => builder.prompt(|_| async { true }, |_, _| async { true }),
-            Trust::PromptNo => builder.prompt(|_| async { false }, |_, _| async { false }),
-            Trust::PromptFirst => builder.prompt(|_| async { true }, |_, _| async { false }),
-            Trust::PinnedOnly => builder.pinned_only(),
+        let trust = host.trust.unwrap_or_default();
+        builder = match says(trust) {
+            None if trust == Trust::PinnedOnly => builder.pinned_only(),
+            None => builder,
+            Some((first, changed)) => {
+                let (one, other) = ($common.sink($cell), $common.sink($cell));
+                builder.prompt(
+                    move |_| asked(one.clone(), "asked_first", first),
+                    move |_, _| asked(other.clone(), "asked_changed", changed),
+                )
+            }
         };
         if let Some(WithoutSession::Fail) = host.on_disconnect {
             builder = builder.on_disconnect(OnDisconnect::Fail);
@@ -135,13 +177,20 @@ pub(super) async fn client(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     let client = if cell.spec.kind == Kind::QuickConnect {
         let name = lock(&cell.code).clone().unwrap_or_default();
         let code = lock(&common.codes).get(&name).cloned().ok_or("there is no such code")?;
-        configured!(QuickConnect::new(&api, &code)?, common, &cell).connect()?
+        configured!(QuickConnect::new(&api, &code)?, &common, &cell).connect()?
     } else {
         let daemon = common.host_for(cell.spec.daemon.as_deref(), |host| host.kind == Kind::Daemon);
-        let credentials = common.credentials.get(&daemon.ok_or("there is no daemon")?).ok_or("no such daemon")?;
+        let daemon = daemon.ok_or("there is no daemon")?;
+        let credentials = common.credentials.get(&daemon).ok_or("no such daemon")?;
+        if cell.spec.pinned == Some(true) && lock(&cell.disk).pins.is_none() {
+            let pins = Arc::new(MemoryStore::new());
+            let key = identity_of(&common, &daemon, 0).public();
+            pins.store(&credentials.daemon_id, key).await.map_err(|error| error.to_string())?;
+            lock(&cell.disk).pins = Some(pins);
+        }
         let (token, _) = common.tokens.get(&cell.name).ok_or("it has no token")?;
         let account = Account::with_token(&api, &credentials.daemon_id, token.expose())?;
-        configured!(account, common, &cell).connect()?
+        configured!(account, &common, &cell).connect()?
     };
     cell.set_live(Live { client: Some(client.clone()), ..Live::default() });
     let sink = common.sink(&cell);
@@ -250,11 +299,10 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     let (api, relay) = (api.ok_or("there is no control plane")?, relay.ok_or("there is no relay")?);
     let credentials = common.credentials.get(&cell.name).ok_or("it has no credentials")?;
     let sink = common.sink(&cell);
-    let mut identity =
-        SeededEntropy::new(common.seed, &format!("identity {} {}", cell.name, lock(&cell.disk).identity)).entropy();
+    let identity = identity_of(&common, &cell.name, lock(&cell.disk).identity);
     let mut builder = Daemon::new(&base(&api), &relay_url(&base(&relay)), credentials.api_key.expose())?
         .env(common.env(&cell))
-        .identity(Identity::generate(&mut *identity))
+        .identity(identity)
         .resumable(host.resumable.unwrap_or(true))
         .retry(daemon_retry(host))
         .connection(connection(host))

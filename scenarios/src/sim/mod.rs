@@ -87,6 +87,8 @@ pub struct Failure {
 /// Choices of a run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
+    /// How many times as long the run is as its file says, by [`Scenario::times_as_long`]; 0 and 1: as it says.
+    pub times_as_long: u32,
     /// Wrong on purpose, every endpoint of the run; for tests.
     #[doc(hidden)]
     pub danger_quirks: Quirks,

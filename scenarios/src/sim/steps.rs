@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sideband_env::{EntropySource, SeededEntropy};
 use sideband_sim_kit::fault::{FaultRule, Place, Written};
 
 use super::{
@@ -39,6 +40,15 @@ impl Control<'_> {
                     let every = step.every.map_or(0, |time| time.0.as_millis() as u64);
                     self.due(self.now() + every, Due::Step(place, n + 1));
                 }
+                match self.drawn(place, n) {
+                    None => {}
+                    Some(0) => self.fire(Due::Act(place, n)),
+                    Some(later) => self.due(self.now() + later, Due::Act(place, n)),
+                }
+            }
+            Due::Act(place, n) => {
+                let step = &self.scenario.steps[place];
+                self.last_step = self.now();
                 let action = numbered(&step.action, n);
                 let hosts = match &step.host {
                     Some(host) => self.scenario.hosts_called(host),
@@ -49,6 +59,25 @@ impl Control<'_> {
                 }
             }
         }
+    }
+
+    /// How many milliseconds later a step is done, if it is. Each draw is its own: it follows from the seed, the step and the number.
+    fn drawn(&self, place: usize, n: u32) -> Option<u64> {
+        let step = &self.scenario.steps[place];
+        if step.probability.is_none() && step.spread.is_none() {
+            return Some(0);
+        }
+        let mut draws = SeededEntropy::new(self.common.seed, &format!("step {place} {n}")).entropy();
+        let mut draw = || {
+            let mut bytes = [0; 8];
+            draws.fill(&mut bytes);
+            (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let (whether, when) = (draw(), draw());
+        if step.probability.is_some_and(|probability| whether >= probability) {
+            return None;
+        }
+        Some(step.spread.map_or(0, |most| (most.0.as_millis() as f64 * when) as u64))
     }
 
     pub(super) fn start(&mut self, name: &str) {

@@ -72,7 +72,7 @@ impl Place {
             Action::Refuse(_) => matches!(self, RelayUpgrade),
             Action::Close(_) | Action::Control(_) | Action::Ghost => matches!(self, RelayFrame | RelayConnection),
             Action::Drop => matches!(self, RelayFrame | Net),
-            Action::Duplicate | Action::Reorder(_) | Action::Corrupt => matches!(self, RelayFrame),
+            Action::Duplicate | Action::Reorder(_) | Action::Corrupt | Action::Forge(_) => matches!(self, RelayFrame),
             Action::Pause(_) | Action::Limit(_) | Action::Restart(_) => matches!(self, RelayConnection),
             Action::Hold => matches!(self, Net),
         }
@@ -152,6 +152,26 @@ impl Control {
     pub fn is_terminal(self) -> bool {
         ControlCode::from_u16(self.code).is_none_or(ControlCode::is_terminal)
     }
+}
+
+/// What a hostile relay makes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Forged {
+    /// A Data of the same session that nobody sealed: the nonce names the right direction and a sequence far ahead of all
+    /// others (CRY-08).
+    Data,
+    /// A frame whose header declares more bytes than follow.
+    Malformed,
+}
+
+/// Frames that nobody sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgery {
+    /// What they are.
+    pub what: Forged,
+    /// How many, at least 1; one if there is none.
+    pub frames: Option<u32>,
 }
 
 /// Another frame rate for a connection (REL-20).
@@ -265,6 +285,8 @@ place_actions! {
         /// Changes one bit of its payload, or of its header if it has none; [`Fired::random`](super::Fired::random) says
         /// which.
         Corrupt,
+        /// Sends others before it that the relay has made up. Data are made up only where a frame names a session.
+        Forge(forgery: Forgery),
         /// Cuts the connection in place of it.
         Cut,
         /// Closes the connection in place of it.
@@ -368,6 +390,8 @@ actions! {
     Reorder(frames: u32) = "reorder";
     /// One bit changed.
     Corrupt = "corrupt";
+    /// Frames made up.
+    Forge(forgery: Forgery) = "forge";
     /// Reads and writes no more, and does not notice.
     Ghost = "ghost";
     /// Reads and writes nothing for a time.
@@ -399,6 +423,7 @@ impl Action {
             Self::Duplicate,
             Self::Reorder(1),
             Self::Corrupt,
+            Self::Forge(Forgery { what: Forged::Data, frames: None }),
             Self::Ghost,
             Self::Pause(second),
             Self::Limit(Limit { frames_per_second: 1, burst: None }),
@@ -427,6 +452,7 @@ impl Action {
             | Self::Duplicate
             | Self::Reorder(_)
             | Self::Corrupt
+            | Self::Forge(_)
             | Self::Pause(_)
             | Self::Limit(_) => false,
         }

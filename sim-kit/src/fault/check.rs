@@ -8,7 +8,7 @@ use sideband_protocol::{
 };
 
 use super::{
-    action::{Action, Answer, AnswerBody, Closing, Control, Limit, Place, PlaceAction, Refusal, Rotation},
+    action::{Action, Answer, AnswerBody, Closing, Control, Forgery, Limit, Place, PlaceAction, Refusal, Rotation},
     document::{Format, PathStep, PlanError},
     plan::{FaultRule, Trigger},
     point::{Filter, KeyUse},
@@ -20,6 +20,8 @@ use super::{
 const MAX_FOREIGN: u32 = 100;
 /// Most frames that one can be made to wait for.
 const MAX_REORDER: u32 = 64;
+/// Most frames that can be made up before one.
+const MAX_FORGED: u32 = 64;
 /// Most bytes of a close frame's reason (RFC 6455, 5.5).
 const MAX_REASON: usize = 123;
 /// Largest number that both languages hold.
@@ -258,6 +260,10 @@ fn read(kind: &Action, members: &ActionMembers) -> Result<Option<Action>, Misfit
         },
         Action::Foreign(_) => within("foreign", members.foreign, MAX_FOREIGN)?.map(Action::Foreign),
         Action::Reorder(_) => within("reorder", members.reorder, MAX_REORDER)?.map(Action::Reorder),
+        Action::Forge(_) => {
+            let frames = within("frames", members.frames, MAX_FORGED)?;
+            members.forge.map(|what| Action::Forge(Forgery { what, frames }))
+        }
         Action::Limit(_) => {
             let burst = within("burst", members.burst, u32::MAX)?;
             let limit = within("limit", members.limit, u32::MAX)?;
@@ -277,13 +283,14 @@ fn read(kind: &Action, members: &ActionMembers) -> Result<Option<Action>, Misfit
 
 /// Members that say more of an action stand only beside it.
 fn companions(members: &ActionMembers, action: &'static str) -> Result<(), Misfit> {
-    let companions: [(&'static str, bool, &'static [&'static str]); 6] = [
+    let companions: [(&'static str, bool, &'static [&'static str]); 7] = [
         ("body", members.body.is_some(), &["status"]),
         ("code", members.code.is_some(), &["status", "refuse"]),
         ("retryAfter", members.retry_after.is_some(), &["status", "refuse"]),
         ("overlap", members.overlap.is_some(), &["rotate"]),
         ("reason", members.reason.is_some(), &["close"]),
         ("burst", members.burst.is_some(), &["limit"]),
+        ("frames", members.frames.is_some(), &["forge"]),
     ];
     match companions.into_iter().find(|(_, there, of)| *there && !of.contains(&action)) {
         Some((member, _, of)) => Err(Misfit::of_action(member, What::Companion { member, of })),
@@ -455,6 +462,7 @@ fn written(action: Action) -> ActionMembers {
         },
         Action::Foreign(entries) => ActionMembers { foreign: Some(entries), ..empty },
         Action::Reorder(frames) => ActionMembers { reorder: Some(frames), ..empty },
+        Action::Forge(Forgery { what, frames }) => ActionMembers { forge: Some(what), frames, ..empty },
         Action::Limit(Limit { frames_per_second, burst }) => {
             ActionMembers { limit: Some(frames_per_second), burst, ..empty }
         }

@@ -52,7 +52,7 @@ mod text;
 pub mod wire;
 
 pub use action::{
-    Action, Answer, AnswerBody, ApiAction, Closing, ConnectionAction, Control, FrameAction, KeysAction, Limit,
+    Action, Answer, AnswerBody, ApiAction, Closing, ConnectionAction, Control, Forged, Forgery, FrameAction, KeysAction, Limit,
     NetAction, Place, PlaceAction, Refusal, Rotation, UpgradeAction,
 };
 pub use decode::Written;

@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    action::{AnswerBody, Place},
+    action::{AnswerBody, Forged, Place},
     decode::TextOrTable,
     point::KeyUse,
     text::{RuleId, Shift, Time},
@@ -178,6 +178,12 @@ pub struct ActionMembers {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
     pub corrupt: Option<Flag>,
+    /// Send others before it that nobody sent. Companion: `frames`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forge: Option<Forged>,
+    /// How many of them; one if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
     /// Read and write no more, and do not notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]

@@ -227,3 +227,23 @@ async fn rules_that_are_taken_away_leave_nothing_behind() {
     client.send(numbered(2));
     assert_eq!((number(daemon.got().await), faulty.bench.seconds()), (2, 10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn made_up_frames_come_before_the_one_that_they_are_about() {
+    for (place, direction) in [(DATA_IN, 1), (DATA_OUT, 1)] {
+        let faulty = one(&format!("{place}\nskip = 1\ntimes = 1"), "{ forge = \"data\", frames = 2 }");
+        let mut daemon = faulty.bench.daemon().await;
+        let mut client = faulty.bench.client(1).await;
+        (0..2).for_each(|n| client.send(numbered(n)));
+        let mut frames = Vec::new();
+        for _ in 0..4 {
+            let Got::Frame(frame) = daemon.got().await else { panic!("no frame") };
+            frames.push(frame);
+        }
+        assert_eq!((&frames[0][..], &frames[3][..]), (&numbered(0)[..], &numbered(1)[..]), "{place}");
+        assert_eq!((frames[1][0], frames[1][16], &frames[1][5..13]), (3, direction, &numbered(0)[5..13]), "{place}");
+        assert_ne!(frames[1], frames[2], "{place}");
+        client.is_undisturbed().await;
+        daemon.is_undisturbed().await;
+    }
+}

@@ -91,6 +91,8 @@ fn action() -> impl Strategy<Value = Action> {
         (close_code, reason).prop_map(|(code, reason)| Action::Close(Closing { code, reason })),
         prop_oneof![known, any::<u16>()].prop_map(|code| Action::Control(Control { code })),
         (1u32..=64).prop_map(Action::Reorder),
+        (select(vec![Forged::Data, Forged::Malformed]), of(1u32..=64))
+            .prop_map(|(what, frames)| Action::Forge(Forgery { what, frames })),
         time(1).prop_map(Action::Pause),
         time(0).prop_map(Action::Restart),
         limit.prop_map(|(frames_per_second, burst)| Action::Limit(Limit { frames_per_second, burst })),
