@@ -119,7 +119,16 @@ impl Maker<'_> {
 
     fn step(&mut self, at: u64, host: &str, action: Action) {
         let host = Some(host.to_owned());
-        let step = Step { at: Some(time(at)), after: None, host, times: None, every: None, action };
+        let step = Step {
+            at: Some(time(at)),
+            after: None,
+            host,
+            times: None,
+            every: None,
+            spread: None,
+            probability: None,
+            action,
+        };
         self.scenario.steps.push(step);
     }
 

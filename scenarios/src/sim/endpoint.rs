@@ -14,7 +14,7 @@ use sideband::{
 };
 use sideband_env::{BoxFuture, EntropySource, SeededEntropy};
 use sideband_sim_kit::event::{EventKind, EventSink};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     cell::{Cell, Common, Live, lock},
@@ -328,6 +328,8 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
     let server = builder.start()?;
     cell.set_live(Live { server: Some(server.clone()), ..Live::default() });
     tokio::spawn(record_server(server.events(), sink.clone(), cell.clone()));
+    // What the scenario goes on doing ends with the host; only the SDK's own tasks count as left over.
+    let mut ours = JoinSet::new();
     loop {
         match cell.command().await {
             Some(Action::Call(call)) => {
@@ -341,7 +343,7 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
             Some(Action::Tick(tick)) => {
                 let (cell, server, sink) = (cell.clone(), server.downgrade(), sink.clone());
                 let emit = Emit { event: tick.event.unwrap_or_else(|| "tick".to_owned()), data: None, bytes: None };
-                tokio::spawn(async move {
+                ours.spawn(async move {
                     for _ in 0..tick.times {
                         let Some(server) = server.upgrade() else { return };
                         broadcast(&cell, &server, &sink, &emit).await;
@@ -352,7 +354,7 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
             }
             Some(Action::Code(code)) => {
                 let (server, common, sink) = (server.clone(), common.clone(), sink.clone());
-                tokio::spawn(async move {
+                ours.spawn(async move {
                     let (report, detail) = match server.create_quick_connect(code.ttl.map(|time| time.0)).await {
                         Ok(made) => {
                             lock(&common.codes).insert(code.name.clone(), made.code);
@@ -372,6 +374,7 @@ pub(super) async fn daemon(common: Arc<Common>, cell: Arc<Cell>) -> Fallible {
             None => break,
         }
     }
+    ours.abort_all();
     server.close().await;
     end(&cell).await
 }

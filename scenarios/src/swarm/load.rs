@@ -63,6 +63,8 @@ fn step(host: &str, at: Duration, times: u64, every: Time, action: Action) -> St
         host: Some(host.to_owned()),
         times: many.then_some(times as u32),
         every: many.then_some(every),
+        spread: None,
+        probability: None,
         action,
     }
 }

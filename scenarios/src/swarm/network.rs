@@ -59,7 +59,16 @@ pub(super) fn steps(stage: &Stage<'_>) -> Vec<Step> {
             let name = format!("net/{kind}-{n}");
             let at = stage.dice.moment(&format!("{name}/at"), stage.span);
             for (later, host, action) in make(stage, &name).unwrap_or_default() {
-                steps.push(Step { at: Some(Time(at + later)), after: None, host, times: None, every: None, action });
+                steps.push(Step {
+                    at: Some(Time(at + later)),
+                    after: None,
+                    host,
+                    times: None,
+                    every: None,
+                    spread: None,
+                    probability: None,
+                    action,
+                });
             }
         }
     }
