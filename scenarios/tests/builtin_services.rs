@@ -5,6 +5,7 @@ mod stories;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use Wrong::{Api, Endpoint, File, Relay};
 use sideband_protocol::{
     api::{ApiQuirk, ApiQuirks},
     quirks::{Quirk, Quirks},
@@ -15,7 +16,6 @@ use sideband_scenarios::{
     scenario::Scenario,
     sim::{self, RunOptions},
 };
-use Wrong::{Api, Endpoint, File, Relay};
 use stories::{run, told};
 
 /// The lines of a story with copies of hosts and numbers folded, and how often each is there: where many do the same.
@@ -30,7 +30,8 @@ fn folded(story: &str) -> String {
         };
         let words = line.split(' ').map(|word| {
             let bare = word.trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '-' || c == '#');
-            let numbered = !bare.is_empty() && bare.len() < word.len() && bare.bytes().all(|byte| byte.is_ascii_digit());
+            let numbered =
+                !bare.is_empty() && bare.len() < word.len() && bare.bytes().all(|byte| byte.is_ascii_digit());
             if numbered { format!("{}*", &word[..word.len() - bare.len()]) } else { word.to_owned() }
         });
         *counts.entry(words.collect::<Vec<_>>().join(" ")).or_default() += 1;
@@ -121,7 +122,6 @@ macro_rules! catches {
     };
 }
 
-
 catches! {
     ghost_then_sweep_can_fail: "ghost-then-sweep" {
         Relay(RelayQuirk::NeverSweeps) => "expect/2",
@@ -166,6 +166,7 @@ catches! {
     key_rotation_overlap_can_fail: "key-rotation-overlap" {
         Api(ApiQuirk::RotatesHardAlways) => "always/1",
         Relay(RelayQuirk::KnowsOneKey) => "always/1",
+        Relay(RelayQuirk::KeepsFirstKeys) => "always/1",
         Relay(RelayQuirk::NeverCachesKeys) => "expect/2",
         File("rotate = \"overlap\", overlap = \"10m\"", "rotate = \"hard\"") => "always/1",
     }
