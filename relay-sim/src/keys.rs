@@ -112,7 +112,11 @@ impl Keys {
             }
             match next {
                 Next::Check(keys) | Next::CheckAndFetch(keys) => match check(token, &keys, &policy()) {
-                    Err(refusal @ Refusal::UnknownKid) if self.quirks.has(RelayQuirk::NeverLooksAgain) => {
+                    // The first set stays what it is: to check by it again would never end.
+                    Err(refusal @ Refusal::UnknownKid)
+                        if self.quirks.has(RelayQuirk::NeverLooksAgain)
+                            || self.quirks.has(RelayQuirk::KeepsFirstKeys) =>
+                    {
                         return Err(Denied::Token(refusal));
                     }
                     Err(Refusal::UnknownKid) => lookup.unknown_kid(),

@@ -166,6 +166,7 @@ catches! {
     key_rotation_overlap_can_fail: "key-rotation-overlap" {
         Api(ApiQuirk::RotatesHardAlways) => "always/1",
         Relay(RelayQuirk::KnowsOneKey) => "always/1",
+        Relay(RelayQuirk::KeepsFirstKeys) => "always/1",
         Relay(RelayQuirk::NeverCachesKeys) => "expect/2",
         File("rotate = \"overlap\", overlap = \"10m\"", "rotate = \"hard\"") => "always/1",
     }

@@ -4,7 +4,11 @@ use std::fmt::Write;
 
 use sideband_sim_kit::fault::{Format, snake, wire::RuleText};
 
-use super::{Action, Always, Expect, Host, Kind, Pattern, Scenario, Step, host::Start, step::Between};
+use super::{
+    Action, Always, Expect, Host, Kind, Pattern, Scenario, Step,
+    host::Start,
+    step::{Between, Emit},
+};
 
 impl Scenario {
     /// The scenario as people read it.
@@ -34,6 +38,10 @@ fn section(out: &mut String, title: &str, lines: impl Iterator<Item = String>) {
     for line in lines {
         let _ = writeln!(out, "  {line}");
     }
+}
+
+fn filler(emit: &Emit) -> String {
+    emit.bytes.map_or_else(String::new, |bytes| format!(" with {bytes} bytes"))
 }
 
 fn json(value: &impl serde::Serialize) -> String {
@@ -124,9 +132,9 @@ fn action(action: &Action) -> String {
             let ends = if ends.is_empty() { String::new() } else { format!(", which gives {}", ends.join(" or ")) };
             format!("calls {}{params}{name}{ends}", call.method)
         }
-        Action::Emit(emit) => format!("sends the event {}", emit.event),
+        Action::Emit(emit) => format!("sends the event {}{}", emit.event, filler(emit)),
         Action::Subscribe(pattern) => format!("subscribes to {pattern}"),
-        Action::Broadcast(emit) => format!("sends the event {} to all", emit.event),
+        Action::Broadcast(emit) => format!("sends the event {} to all{}", emit.event, filler(emit)),
         Action::Tick(tick) => {
             format!("sends {} {} times, every {}", tick.event.as_deref().unwrap_or("tick"), tick.times, tick.every)
         }
