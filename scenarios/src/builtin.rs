@@ -30,9 +30,29 @@ macro_rules! builtins {
 }
 
 static ALL: &[Builtin] = builtins! {
+    "close-in-every-state": "clients and daemons close in every state: at once, and all that waits ends with them",
     "daemon-blip-resume": "the daemon's socket is cut with a call in flight; the session resumes and the call ends well",
+    "daemon-blips-twice-while-pending": "the daemon is lost again before its session is ready: paused under the same deadline, and resumed at last",
+    "daemon-not-resumable": "a daemon without `session:resume` loses its socket, and its sessions with it",
+    "daemon-restart-state-lost": "the daemon's process begins anew and knows nothing of its sessions; the client gets a new one",
     "ghost-socket-409": "a client's socket becomes a ghost; a fresh session id gets past it, and the sweep ends the ghost",
+    "grace-expires": "the daemon is away for longer than the grace, with a visit in between that does not prolong it",
+    "half-open-client": "a client loses power and is back beside its own half-open socket",
+    "half-open-daemon-refused": "a daemon's socket is half-open and its next one refused until the sweep",
+    "half-open-daemon-replaced": "a daemon's socket is half-open and its next one takes its place",
+    "handshake-timeout": "frames of the handshake are lost; both sides give it up after 30 s",
+    "hostile-relay-forge": "the relay makes sealed frames up; the session that they are for ends, and no other",
+    "hostile-relay-reorder": "the relay lets later frames pass earlier ones, and all open",
+    "hostile-relay-replay": "the relay forwards every sealed frame twice, and each is taken once",
+    "hostile-relay-tamper": "the relay changes bits; nothing of it is taken",
+    "identity-rotation-auto": "the daemon has another identity; a client that trusts by itself goes on",
+    "identity-rotation-pinned-only": "the daemon has another identity; a client that takes only what is pinned closes",
+    "identity-rotation-prompt-no": "the daemon has another identity; the user says no",
+    "identity-rotation-prompt-yes": "the daemon has another identity; the user says yes",
+    "long-haul": "an hour of random faults, after which everybody is well; a day by option",
+    "malformed-storm": "the relay sends malformed frames to a daemon, and one to a client",
     "partition-client": "the client is cut off for two minutes, and what it called meanwhile leaves in order afterwards",
+    "partition-daemon": "the daemon is cut off for two and a half minutes; the session expires, and both come back",
     "quick-connect-race": "two clients redeem one Quick Connect code; exactly one gets a session",
 };
 

@@ -5,9 +5,9 @@
 //! [`Scenario::to_toml`] writes one, [`Scenario::story`] tells it to people.
 
 mod check;
-mod longer;
 pub mod expect;
 pub mod host;
+mod longer;
 mod parse;
 pub mod schema;
 pub mod step;

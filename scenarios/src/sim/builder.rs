@@ -76,7 +76,16 @@ impl Builder {
     /// Does something on a host at a time.
     pub fn at(mut self, at: Duration, host: &str, action: Action) -> Self {
         let host = (!host.is_empty()).then(|| host.to_owned());
-        let step = Step { at: Some(Time(at)), after: None, host, times: None, every: None, spread: None, probability: None, action };
+        let step = Step {
+            at: Some(Time(at)),
+            after: None,
+            host,
+            times: None,
+            every: None,
+            spread: None,
+            probability: None,
+            action,
+        };
         self.scenario.steps.push(step);
         self
     }
@@ -85,7 +94,16 @@ impl Builder {
     pub fn after(mut self, event: Pattern, plus: Duration, host: &str, action: Action) -> Self {
         let host = (!host.is_empty()).then(|| host.to_owned());
         let after = Some(After { event, nth: None, plus: Some(Time(plus)) });
-        self.scenario.steps.push(Step { at: None, after, host, times: None, every: None, spread: None, probability: None, action });
+        self.scenario.steps.push(Step {
+            at: None,
+            after,
+            host,
+            times: None,
+            every: None,
+            spread: None,
+            probability: None,
+            action,
+        });
         self
     }
 

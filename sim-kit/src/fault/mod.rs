@@ -50,8 +50,8 @@ mod text;
 pub mod wire;
 
 pub use action::{
-    Action, Answer, AnswerBody, ApiAction, Closing, ConnectionAction, Control, Forged, Forgery, FrameAction, KeysAction, Limit,
-    NetAction, Place, PlaceAction, Refusal, Rotation, UpgradeAction,
+    Action, Answer, AnswerBody, ApiAction, Closing, ConnectionAction, Control, Forged, Forgery, FrameAction,
+    KeysAction, Limit, NetAction, Place, PlaceAction, Refusal, Rotation, UpgradeAction,
 };
 pub use decode::Written;
 pub use document::{Document, Format, MAX_PLAN, PathStep, PlanError, Position};

@@ -48,6 +48,8 @@ struct Session {
     /// The daemon's connection when it began.
     daemon: Option<u64>,
     state: SessionState,
+    /// The daemon's connection that said last that it is whole; the relay may not have got to it yet.
+    ready: Option<u64>,
     init: Option<u64>,
     accept: bool,
     from_client: Option<Last>,
@@ -178,6 +180,7 @@ impl WireObserver {
         let entry = self.sessions.entry(session).or_insert(Session {
             daemon,
             state,
+            ready: None,
             init: None,
             accept: false,
             from_client: None,
@@ -266,6 +269,14 @@ impl WireObserver {
             (None, None, _) => {}
         }
         connection.tell(at, id, &mut self.found, &mut self.marks);
+        let signal = frame.frame_type == Some(FrameType::Signal) && matches!(frame.inside, Inside::Signal { .. });
+        if let (true, Some(session)) = (signal && self.daemon == Some(id), frame.session)
+            && !self.sessions.contains_key(&session)
+            && !self.ended.contains_key(&session)
+        {
+            // WIRE-17: it counts as ended, whether or not the answer arrives.
+            self.remember(session, Ended { daemon: None, over: None });
+        }
     }
 }
 
@@ -406,6 +417,9 @@ impl View<'_> {
         }
         if signal == Signal::Ready {
             self.earlier(id, frame);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.ready = Some(self.id);
+            }
         }
         let pending = self.sessions.get(&id).is_some_and(|session| session.state == SessionState::Pending);
         let resumes = signal == Signal::Ready || reason == Reason::StateLost;
@@ -448,7 +462,7 @@ impl View<'_> {
             self.found.add(rule, Some(id), || format!("a {} of a session known to be over", frame.name()));
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.state == SessionState::Pending && !self.connection.lossy {
+        if session.state == SessionState::Pending && session.ready != Some(self.id) && !self.connection.lossy {
             self.found.add(Rule::Dmn11, Some(id), || format!("a {} before Signal(ready)", frame.name()));
         }
         if frame_type == FrameType::HandshakeAccept {
