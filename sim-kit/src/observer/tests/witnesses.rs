@@ -165,6 +165,9 @@ witnesses! {
     wire_17_a_session_never_had: Wire17 by Daemon,
         breaks |b| { b.active().says(DAEMON, data_of(five(), 2, 0)); },
         holds |b| { b.active().says(DAEMON, raw(4, 2, 5, 2)).controls(DAEMON, Some(five()), ControlCode::SessionEnded).says(DAEMON, data_of(five(), 2, 0)); };
+    wire_17_no_signal_before: Wire17 by Daemon,
+        breaks |b| { b.active().says(DAEMON, ping(b"")).says(DAEMON, data_of(five(), 2, 0)); },
+        holds |b| { b.active().says(DAEMON, raw(4, 2, 5, 2)).says(DAEMON, data_of(five(), 2, 0)); };
     wire_20_a_ping_is_not_answered_by_a_client: Wire20 by Client,
         breaks |b| { b.active().relay_says(CLIENT, ping(b"one")).says(CLIENT, pong(b"two")); },
         holds |b| { b.active().relay_says(CLIENT, ping(b"one")).says(CLIENT, pong(b"one")).says(CLIENT, pong(b"two")); };
@@ -297,6 +300,9 @@ witnesses! {
     dmn_11_data_before_ready: Dmn11 by Daemon,
         breaks |b| { b.pending(true).says(3, data(2, 1)); },
         holds |b| { b.resumed().says(3, data(2, 1)); };
+    dmn_11_data_behind_a_ready_that_is_on_its_way: Dmn11 by Daemon,
+        breaks |b| { b.pending(true).says(3, signal(Signal::Close, Reason::Policy)).says(3, data(2, 1)); },
+        holds |b| { b.pending(true).says(3, signal(Signal::Ready, Reason::None)).says(3, data(2, 1)); };
     dmn_11_ready_after_something_else: Dmn11 by Daemon,
         breaks |b| { b.pending(true).says(3, ping(b"")).says(3, signal(Signal::Ready, Reason::None)); },
         holds |b| { b.resumed().says(3, ping(b"")); };
