@@ -40,6 +40,8 @@
 //! * **Order**: one thread; hosts take their turns in the order of the file; every `select!` is biased; nothing iterates a hash map. The
 //!   runner acts between ticks only: steps, cuts and restarts happen at whole ticks, in the order of their times and, where these are the
 //!   same, of the file.
+//!   When a host's process is gone, tokio ends its tasks in an order that depends on how many tasks the whole program ever had; so the
+//!   network keeps their streams, and closes the oldest first.
 //! * **Traces** hold lengths and decoded frames, never raw bytes. HTTP answers carry no `Date`.
 //!
 //! # Speed

@@ -398,6 +398,7 @@ fn without(invariants: Vec<Box<dyn Invariant>>, scenario: &Scenario) -> Vec<Box<
 
 /// What runs on a host, once it is to run. It never returns: what it fails with is a failure of the run.
 async fn host(common: Arc<Common>, cell: Arc<Cell>, code: Option<Code>) -> turmoil::Result {
+    common.wire.bury(&cell.name);
     cell.when_up().await;
     let outcome = match cell.spec.kind {
         Kind::Api | Kind::Relay | Kind::Cloud => cloud::host(common.clone(), cell.clone()).await,

@@ -277,6 +277,7 @@ impl Control<'_> {
             (disk.store, disk.pins) = (None, None);
             disk.identity += 1;
         }
+        self.common.wire.dies(&cell.name);
         self.sim.bounce(cell.name.as_str());
         self.open_calls.retain(|_, host| *host != cell.name);
         self.listen();

@@ -52,7 +52,8 @@ pub(super) struct Ends {
 
 /// A stream that the network's state has a say in.
 pub(super) struct WireStream {
-    inner: TcpStream,
+    /// There until the end.
+    inner: Option<TcpStream>,
     wire: Wire,
     ends: Ends,
     packet: Option<Packet>,
@@ -68,7 +69,7 @@ enum Now {
 
 impl WireStream {
     pub(super) fn new(inner: TcpStream, wire: Wire, ends: Ends, tap: Option<(Arc<Mutex<Tap>>, u64)>) -> Self {
-        Self { inner, wire, ends, packet: None, tap }
+        Self { inner: Some(inner), wire, ends, packet: None, tap }
     }
 
     fn now(&self, waker: Option<&Waker>) -> Now {
@@ -97,6 +98,10 @@ impl WireStream {
             return Now::Blocked;
         }
         Now::Whole
+    }
+
+    fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Whether the packet may be taken.
@@ -157,7 +162,13 @@ impl WireStream {
 
 impl Drop for WireStream {
     fn drop(&mut self) {
-        self.wire.state().readers.remove(&self.ends.number);
+        let mut state = self.wire.state();
+        state.readers.remove(&self.ends.number);
+        if let Some(inner) = self.inner.take()
+            && let Some(of_host) = state.dying.get_mut(&*self.ends.host)
+        {
+            of_host.insert(self.ends.number, inner);
+        }
     }
 }
 
@@ -176,13 +187,13 @@ impl AsyncRead for WireStream {
         if this.packet.is_none() {
             if !watched {
                 let before = buf.filled().len();
-                ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+                ready!(this.inner()?.poll_read(cx, buf))?;
                 this.tapped(true, &buf.filled()[before..]);
                 return Poll::Ready(Ok(()));
             }
             let mut bytes = vec![0; buf.remaining()];
             let mut into = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut into))?;
+            ready!(this.inner()?.poll_read(cx, &mut into))?;
             let filled = into.filled().len();
             bytes.truncate(filled);
             this.packet =
@@ -211,18 +222,18 @@ impl AsyncWrite for WireStream {
             Now::Dead => return Poll::Ready(Ok(buf.len())),
             Now::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
+        let written = ready!(self.inner()?.poll_write(cx, buf))?;
         self.tapped(false, &buf[..written]);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.inner()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.now(None) {
-            Now::Whole | Now::Blocked => Pin::new(&mut self.inner).poll_shutdown(cx),
+            Now::Whole | Now::Blocked => self.inner()?.poll_shutdown(cx),
             Now::Dead | Now::Reset => Poll::Ready(Ok(())),
         }
     }

@@ -64,6 +64,8 @@ pub(super) struct State {
     waiting: Vec<Waker>,
     /// Who reads, by the number of the stream.
     pub(super) readers: BTreeMap<u64, Waker>,
+    /// Of hosts whose process is gone: their streams by number, which are closed in this order.
+    pub(super) dying: BTreeMap<String, BTreeMap<u64, TcpStream>>,
     pub(super) faults: Faults,
     random: Box<dyn Entropy>,
     tap: Option<Arc<Mutex<Tap>>>,
@@ -83,6 +85,7 @@ impl Wire {
             streams: 0,
             waiting: Vec::new(),
             readers: BTreeMap::new(),
+            dying: BTreeMap::new(),
             faults: Faults::default(),
             random,
             tap: None,
@@ -91,6 +94,19 @@ impl Wire {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A host's process is about to be gone. Its tasks end in an order that tokio makes of a count of all tasks of the process;
+    /// so their streams are kept until [`bury`](Self::bury).
+    pub(super) fn dies(&self, host: &str) {
+        self.state().dying.entry(host.to_owned()).or_default();
+    }
+
+    /// Closes the streams that a host's process has left, oldest first. For the host's next process: turmoil closes streams of
+    /// the host that runs.
+    pub(super) fn bury(&self, host: &str) {
+        let left = self.state().dying.remove(host);
+        left.into_iter().flatten().for_each(drop);
     }
 
     /// Reads along on streams of hosts with a tap.
