@@ -18,7 +18,7 @@
 //! # Bounds
 //!
 //! What has ended is forgotten: a connection when it has closed, an ended session when [`MOST_ENDED`] of its daemon ended after it, tokens,
-//! ids, codes and callers when they are too old to come again or [`MOST_REMEMBERED`] others came later.
+//! ids, codes and who waits when they are too old to come again or [`MOST_REMEMBERED`] others came later.
 
 mod access;
 mod connection;
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use sideband_protocol::{SessionId, relay::SessionState, wire::ControlCode};
 
 pub use self::{
-    access::{AccessObserver, MOST_REMEMBERED},
+    access::{AccessObserver, MOST_REDEEMING, MOST_REMEMBERED, MOST_SHARING},
     frame::{Echo, FrameSeen, Inside, WrongHeader},
     grades::{Grade, GradeCount, GradeLog, Grades, KEPT_GRADES},
     rules::{Rule, UNJUDGED},

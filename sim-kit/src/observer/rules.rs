@@ -61,8 +61,8 @@ rules! {
     Cry10 = "CRY-10", BOTH, "Data before the handshake's Accept";
     Cry11 = "CRY-11", BOTH, "a handshake that is kept open long after its 30 s";
     Cli01 = "CLI-01", CLIENT, "a session's token that comes to the relay again";
-    Cli02 = "CLI-02", CLIENT, "a code redeemed again on one HTTP connection after its session was lost, or its token used again after it has reached the relay";
-    Cli06 = "CLI-06", BOTH, "another attempt on one HTTP connection before a Retry-After was over";
+    Cli02 = "CLI-02", CLIENT, "a code redeemed a third time on one HTTP connection once its session has reached the relay, or its token used again there";
+    Cli06 = "CLI-06", BOTH, "more attempts on one HTTP connection (of a daemon: with its key) before Retry-Afters were over than 16 who wait make";
     Cli11 = "CLI-11", CLIENT, "a HandshakeInit or Data while it knows its session to be paused";
     Cli13 = "CLI-13", CLIENT, "no Ping for long, no life for 90 s though it hears the relay, or life long after the relay's last word";
     Dmn03 = "DMN-03", DAEMON, "a presence token that comes to the relay again";

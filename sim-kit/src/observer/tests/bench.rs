@@ -201,6 +201,20 @@ impl Bench {
         self.event(about, EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms })
     }
 
+    /// The same, by a request that took so long to be answered.
+    pub(super) fn asks_for(
+        &mut self,
+        procedure: &str,
+        status: u16,
+        who: &str,
+        retry_after_ms: Option<u64>,
+        took_ms: u64,
+    ) -> &mut Self {
+        let (procedure, caller, http) = (procedure.to_owned(), Some(who.to_owned()), self.http);
+        let (token, code) = (None, None);
+        self.event(None, EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms })
+    }
+
     /// From now on requests come on this HTTP connection; on none that is one program's.
     pub(super) fn on(&mut self, http: impl Into<Option<u64>>) -> &mut Self {
         self.http = http.into();
@@ -227,6 +241,16 @@ impl Bench {
     }
 
     pub(super) fn upgrade_refused(&mut self, role: Role, token: &str, retry_after_ms: Option<u64>) -> &mut Self {
+        self.upgrade_of_refused((role == Role::Client).then(session), role, token, retry_after_ms)
+    }
+
+    pub(super) fn upgrade_of_refused(
+        &mut self,
+        about: Option<SessionId>,
+        role: Role,
+        token: &str,
+        retry_after_ms: Option<u64>,
+    ) -> &mut Self {
         let kind = EventKind::UpgradeRefused {
             status: 503,
             code: "unavailable".to_owned(),
@@ -235,7 +259,7 @@ impl Bench {
             token: Some(token.to_owned()),
             retry_after_ms,
         };
-        self.event((role == Role::Client).then(session), kind)
+        self.event(about, kind)
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod bench;
 mod kept;
+mod waits;
 mod witnesses;
