@@ -208,10 +208,8 @@ impl AccessObserver {
     }
 
     fn mark(&mut self, event: &Event, rule: Rule, party: Role, connection: Option<u64>, times: u32, evidence: String) {
-        if times.is_power_of_two() {
-            let mark = Mark { at: event.at, rule, party, connection, session: event.session, evidence, times };
-            self.marks.push_back(MarkFor { daemon: event.daemon.clone(), mark });
-        }
+        let mark = Mark { at: event.at, rule, party, connection, session: event.session, evidence, times };
+        self.marks.push_back(MarkFor { daemon: event.daemon.clone(), mark });
     }
 
     // ---- upgrades

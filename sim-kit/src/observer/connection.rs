@@ -188,7 +188,7 @@ impl Connection {
         }
     }
 
-    /// Turns what was found into marks: the first time, the second, the fourth, the eighth.
+    /// Turns what was found into marks.
     pub(super) fn tell(&mut self, at: u64, id: u64, found: &mut Found, marks: &mut VecDeque<Mark>) {
         for (rule, session, evidence) in found.0.drain(..) {
             let at_rule = self.times.iter().position(|(counted, _)| *counted == rule).unwrap_or_else(|| {
@@ -197,18 +197,8 @@ impl Connection {
             });
             let times = &mut self.times[at_rule].1;
             *times = times.saturating_add(1);
-            if times.is_power_of_two() {
-                let session = session.or(self.session);
-                marks.push_back(Mark {
-                    at,
-                    rule,
-                    party: self.role,
-                    connection: Some(id),
-                    session,
-                    evidence,
-                    times: *times,
-                });
-            }
+            let (times, session) = (*times, session.or(self.session));
+            marks.push_back(Mark { at, rule, party: self.role, connection: Some(id), session, evidence, times });
         }
     }
 }

@@ -12,8 +12,8 @@
 //! | a relay, for each daemon | [`WireObserver`] | calls with borrowed frames, so that nothing is allocated for one that is in order |
 //! | an [`EventSink`](crate::event::EventSink), for its process | [`AccessObserver`] | its own events |
 //!
-//! After each call `poll_mark` is drained. A rule that the same connection breaks again is told the second, the fourth, the eighth time, and so
-//! on, with the number of times.
+//! After each call `poll_mark` is drained. Each breach is a mark, with how many times the same endpoint broke the rule; of those only the first,
+//! second, fourth, eighth and so on are told to people and in events ([`Mark::is_told`]), while the books ([`GradeLog`]) count all.
 //!
 //! # Bounds
 //!
@@ -61,6 +61,13 @@ pub struct Mark {
     pub evidence: String,
     /// How many times it broke this rule so far.
     pub times: u32,
+}
+
+impl Mark {
+    /// Whether people and events are told of it: the first time, the second, the fourth, the eighth, and so on.
+    pub const fn is_told(&self) -> bool {
+        self.times.is_power_of_two()
+    }
 }
 
 /// A mark and the daemon that it is about: its own, or that of the client's session.
