@@ -183,6 +183,13 @@ pub enum EventKind {
         /// Frames that were dropped in this turn.
         frames: u64,
     },
+    /// The relay does not read a connection, or what it sends there waits by a fault; or that is over. Told if frames are told.
+    Held {
+        /// The relay's number for the connection.
+        connection: u64,
+        /// Whether it begins.
+        held: bool,
+    },
     /// A connection was silent for too long and is closed (REL-22).
     Swept {
         /// The relay's number for the connection.

@@ -176,6 +176,7 @@ impl Counters {
             EventKind::Dropped { .. } => other("dropped"),
             EventKind::MessageRefused { .. } => other("message_refused"),
             EventKind::RateLimited { .. } => other("rate_limited"),
+            EventKind::Held { .. } => other("held"),
             EventKind::Swept { .. } => other("swept"),
             EventKind::Restarted => other("restarted"),
             EventKind::LimitsChanged => other("limits_changed"),

@@ -126,6 +126,7 @@ fn see(wire: &mut WireObserver, event: &Event) {
         EventKind::Closed { connection, code, by, answered } => wire.closed(at, *connection, *code, *by, *answered),
         EventKind::MessageRefused { connection, code } => wire.refused(at, *connection, *code),
         EventKind::RateLimited { connection, .. } => wire.unseen(at, *connection),
+        EventKind::Held { connection, held } => wire.hold(at, *connection, *held),
         EventKind::Control { connection, code } => {
             let code = ControlCode::ALL.iter().copied().find(|known| known.name() == code);
             wire.control(at, *connection, event.session, code);

@@ -104,6 +104,11 @@ impl Bench {
         self.live(|wire, at| wire.unseen(at, id))
     }
 
+    pub(super) fn holds(&mut self, id: u64, held: bool) -> &mut Self {
+        self.event(None, EventKind::Held { connection: id, held });
+        self.live(|wire, at| wire.hold(at, id, held))
+    }
+
     fn frame(&mut self, id: u64, direction: Direction, message: &[u8]) -> &mut Self {
         let seen = FrameSeen::read(message);
         let (frame, detail) = (seen.name().to_owned(), seen.detail());

@@ -1,6 +1,7 @@
 //! For each rule and party a stream that breaks it, and the nearest one that does not.
 
 mod bench;
+mod held;
 mod kept;
 mod waits;
 mod witnesses;

@@ -234,8 +234,11 @@ witnesses! {
         breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(CLIENT, 225); },
         holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(CLIENT, 180); };
     cry_11_a_handshake_is_kept_open_by_a_daemon: Cry11 by Daemon,
-        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(DAEMON, 225); },
-        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)).lives(DAEMON, 225); };
+        breaks |b| { b.paired().says(CLIENT, init()).relay_says(DAEMON, init()).says(DAEMON, accept()).lives(DAEMON, 225); },
+        holds |b| { b.paired().says(CLIENT, init()).relay_says(DAEMON, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)).lives(DAEMON, 225); };
+    cry_11_a_daemon_keeps_nothing_whose_init_it_never_got: Cry11 by Daemon,
+        breaks |b| { b.paired().says(CLIENT, init()).lives(DAEMON, 45).relay_says(DAEMON, init()).lives(DAEMON, 225); },
+        holds |b| { b.paired().says(CLIENT, init()).lives(DAEMON, 225); };
     cli_01_a_session_comes_again: Cli01 by Client,
         breaks |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).upgrade_refused(Role::Client, "c1", None); },
         holds |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).opens(9, Role::Client, Some(five()), "c9", false); };
