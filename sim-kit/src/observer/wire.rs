@@ -65,7 +65,9 @@ struct Session {
     paused: Option<Told>,
     /// The daemon was told that it is over, by a code that breaking has this rule.
     over: Option<(Rule, Told)>,
-    late: bool,
+    /// Its client, or its daemon, was found to keep it open without a handshake.
+    client_late: bool,
+    daemon_late: bool,
 }
 
 #[derive(Debug)]
@@ -209,7 +211,8 @@ impl WireObserver {
             ready: None,
             paused: None,
             over: None,
-            late: false,
+            client_late: false,
+            daemon_late: false,
         });
         entry.state = state;
     }
@@ -409,8 +412,8 @@ impl View<'_> {
         }
         let Some(id) = self.connection.session else { return };
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if !session.late && (!session.accept || session.from_daemon.is_none()) {
-            session.late = true;
+        if !session.client_late && (!session.accept || session.from_daemon.is_none()) {
+            session.client_late = true;
             self.found.add(Rule::Cry11, Some(id), || {
                 format!("still there {} s after the WebSocket opened, without a handshake", open / 1_000)
             });
@@ -521,8 +524,8 @@ impl View<'_> {
             let since = session.offered.map_or(0, |offered| self.at.saturating_sub(offered));
             let here = session.daemon == Some(self.id) && session.state == SessionState::Paired;
             let whole = session.accept && session.from_client.is_some();
-            if here && !whole && !session.late && since >= HANDSHAKE_MS + PATIENCE_MS {
-                session.late = true;
+            if here && !whole && !session.daemon_late && since >= HANDSHAKE_MS + PATIENCE_MS {
+                session.daemon_late = true;
                 self.found.add(Rule::Cry11, Some(id), || {
                     format!("kept a session {} s after it got its handshake_init, without a handshake", since / 1_000)
                 });
