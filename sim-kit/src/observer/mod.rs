@@ -39,7 +39,7 @@ pub use self::{
     access::{AccessObserver, MOST_REDEEMING, MOST_REMEMBERED, MOST_SHARING},
     frame::{Echo, FrameSeen, Inside, WrongHeader},
     grades::{Grade, GradeCount, GradeLog, Grades, KEPT_GRADES},
-    rules::{Rule, UNJUDGED},
+    rules::{Alone, Judged, Rule, UNJUDGED},
     wire::{MOST_ENDED, MOST_FOLLOWED, PATIENCE_MS, WireObserver},
 };
 use crate::event::{Direction, Event, EventKind, Role};

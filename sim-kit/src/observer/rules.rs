@@ -73,6 +73,40 @@ rules! {
     Dmn16 = "DMN-16", DAEMON, "a live session left out of its Signals of shutdown, or a close code after them that is not 1000";
 }
 
+/// What is judged by a rule where API and relay are processes of their own, each of which sees its side only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alone {
+    /// By the API's process.
+    pub api: Judged,
+    /// By the relay's.
+    pub relay: Judged,
+}
+
+/// How much of a rule is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged {
+    /// All that is judged where both sides are seen.
+    All,
+    /// Only this.
+    Only(&'static str),
+    /// Nothing.
+    Nothing,
+}
+
+impl Rule {
+    /// What is judged where API and relay are apart.
+    pub const fn alone(self) -> Alone {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what all others are judged by happens at the relay")]
+        match self {
+            // Which session a code gave, and whether it has come to the relay, is known on two sides.
+            Self::Cli02 => Alone { api: Judged::Nothing, relay: Judged::Nothing },
+            // Whose token it is that comes to the relay is known by the API.
+            Self::Cli06 => Alone { api: Judged::Only("what the API asked to wait for"), relay: Judged::Nothing },
+            _ => Alone { api: Judged::Nothing, relay: Judged::All },
+        }
+    }
+}
+
 /// Rules for endpoints that no observer at relay or API can judge, each with the reason.
 pub const UNJUDGED: &[(&str, &str)] = &[
     ("WIRE-06", "what a text decides shows only beside a run with another text"),

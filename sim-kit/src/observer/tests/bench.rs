@@ -17,8 +17,17 @@ pub(super) fn session() -> SessionId {
     SessionId::new(0xfeed_0000_0000_0007).unwrap()
 }
 
+/// A process that sees one side only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Api,
+    Relay,
+}
+
 pub(super) struct Bench {
     at: u64,
+    /// Whose events the whole observer sees, if not both sides'.
+    only: Option<Side>,
     daemon: &'static str,
     /// The HTTP connection that requests come on.
     http: Option<u64>,
@@ -31,7 +40,7 @@ pub(super) struct Bench {
 impl Default for Bench {
     fn default() -> Self {
         let (whole, wire) = (Observer::new(), WireObserver::new());
-        Self { at: 0, daemon: "d_1", http: Some(1), whole, wire, marks: Vec::new(), live: Vec::new() }
+        Self { at: 0, only: None, daemon: "d_1", http: Some(1), whole, wire, marks: Vec::new(), live: Vec::new() }
     }
 }
 
@@ -41,7 +50,21 @@ impl Bench {
         self
     }
 
+    /// A process that sees this side only.
+    pub(super) fn alone(side: Side) -> Self {
+        Self { only: Some(side), ..Self::default() }
+    }
+
+    /// What the whole observer found.
+    pub(super) fn found(&self) -> impl Iterator<Item = Rule> {
+        self.marks.iter().map(|mark| mark.rule)
+    }
+
     pub(super) fn event(&mut self, session: Option<SessionId>, kind: EventKind) -> &mut Self {
+        let side = if matches!(kind, EventKind::Request { .. }) { Side::Api } else { Side::Relay };
+        if self.only.is_some_and(|only| only != side) {
+            return self;
+        }
         let event =
             Event { at: self.at, host: "relay".to_owned(), daemon: Some(self.daemon.to_owned()), session, kind };
         let text = serde_json::to_string(&event).unwrap();

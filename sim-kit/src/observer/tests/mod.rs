@@ -3,5 +3,6 @@
 mod bench;
 mod held;
 mod kept;
+mod page;
 mod waits;
 mod witnesses;

@@ -25,7 +25,7 @@ macro_rules! witnesses {
             assert_eq!(run($holds), []);
         })*
 
-        const WITNESSED: &[(Rule, Role)] = &[$((Rule::$rule, Role::$role),)*];
+        const WITNESSED: &[(Rule, Role, fn(&mut Bench))] = &[$((Rule::$rule, Role::$role, $breaks),)*];
     };
 }
 
@@ -351,8 +351,30 @@ witnesses! {
 
 #[test]
 fn every_rule_is_witnessed_for_everybody_whom_it_binds() {
-    let witnessed: BTreeSet<_> = WITNESSED.iter().copied().collect();
+    let witnessed: BTreeSet<_> = WITNESSED.iter().map(|&(rule, role, _)| (rule, role)).collect();
     let judged: BTreeSet<_> =
         Rule::ALL.iter().flat_map(|&rule| rule.binds().iter().map(move |&role| (rule, role))).collect();
     assert_eq!(witnessed, judged);
+}
+
+/// What is judged where API and relay are apart is what [`Rule::alone`] says: all that breaks the rule, some of it, or nothing.
+#[test]
+fn a_process_that_sees_one_side_judges_what_the_table_says() {
+    for &rule in Rule::ALL {
+        let alone = rule.alone();
+        for (side, judged) in [(Side::Api, alone.api), (Side::Relay, alone.relay)] {
+            let found = WITNESSED.iter().filter(|(of, _, _)| *of == rule).map(|(_, _, breaks)| {
+                let mut bench = Bench::alone(side);
+                breaks(&mut bench);
+                bench.found().any(|found| found == rule)
+            });
+            let found: BTreeSet<bool> = found.collect();
+            let wanted = match judged {
+                Judged::All => BTreeSet::from([true]),
+                Judged::Only(_) => BTreeSet::from([true, false]),
+                Judged::Nothing => BTreeSet::from([false]),
+            };
+            assert_eq!(found, wanted, "{} at {side:?}", rule.id());
+        }
+    }
 }
