@@ -161,6 +161,40 @@ async fn the_admin_api_tells_grades_and_forgets_them() {
     assert_eq!(admin.status().await.unwrap().grades, []);
 }
 
+/// `grades`, `status` and `/metrics` count each breach, though few are told.
+#[tokio::test]
+async fn every_breach_is_counted_the_same_everywhere() {
+    let world = World::start().await;
+    world.has_wrong_peers();
+    let (session, mut daemon, mut client) = pair(&world, true).await;
+    client.send(sealed(session, 1, 0)).await;
+    daemon.got().await;
+    for _ in 0..999 {
+        client.send(sealed(session, 1, 0)).await;
+        daemon.got().await;
+    }
+    let admin = AdminClient::new(world.env.clone(), world.cloud.admin_url().parse().unwrap(), None);
+    let grades = admin.grades().await.unwrap();
+    assert_eq!(grades.counts.iter().map(|count| (&*count.rule, count.count)).collect::<Vec<_>>(), [("CRY-04", 999)]);
+    assert_eq!(
+        grades.grades.iter().map(|grade| grade.times).collect::<Vec<_>>(),
+        (0..10).map(|n| 1 << n).collect::<Vec<_>>()
+    );
+    assert_eq!(admin.status().await.unwrap().grades, grades.counts);
+    let metrics = metrics(&world).await;
+    let line = r#"sideband_sim_grades_total{rule="CRY-04",party="client"} 999"#;
+    assert!(metrics.lines().any(|found| found.trim() == line), "{metrics}");
+}
+
+/// The text of `/metrics`.
+async fn metrics(world: &World) -> String {
+    let mut stream = TcpStream::connect(world.cloud.addr()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    soon(stream.read_to_string(&mut text)).await.unwrap();
+    text
+}
+
 /// The parameters of a raw request for a session.
 fn ask_for_a_session(world: &World, more: &str) -> String {
     let body = serde_json::json!({ "daemonId": world.daemon_id() }).to_string();
