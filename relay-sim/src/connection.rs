@@ -103,6 +103,9 @@ pub(crate) struct Connection<S> {
     later: Option<Instant>,
     /// How it ends when what was sent has gone.
     fate: Option<FaultEnd>,
+    /// It is not read, or what is sent waits, as of the last turn; and what the observer was told of that.
+    held: bool,
+    told_held: bool,
 }
 
 /// The first thing that came after the decision to close.
@@ -162,6 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             kept: None,
             later: None,
             fate: None,
+            held: false,
+            told_held: false,
         }
     }
 
@@ -173,7 +178,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs the connection to its end.
     pub(crate) async fn run(mut self) -> Ended {
-        match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
+        let turns = std::future::poll_fn(|cx| {
+            let over = self.poll_turn(cx);
+            self.tell_held();
+            over
+        });
+        match turns.await {
             Over::ByPeer(code) => {
                 self.hub.closed(self.conn);
                 // Reading on answers the close.
@@ -289,7 +299,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(error) => return Poll::Ready(over(&error)),
         };
         // Its own answers held the reading back, and now they have gone.
-        again |= !could_read && self.may_read(now);
+        let may_read = self.may_read(now);
+        again |= !could_read && may_read;
+        self.held = !may_read || self.later.is_some();
         if let Some(over) = self.poll_watch(cx, blocked, now) {
             return Poll::Ready(over);
         }
@@ -301,6 +313,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// What is read later than it could have been says nothing of when it was sent: the observer has to know.
+    fn tell_held(&mut self) {
+        if self.held != self.told_held {
+            self.told_held = self.held;
+            self.hub.hold(self.conn, self.held);
+        }
     }
 
     fn may_read(&self, now: Instant) -> bool {
@@ -351,6 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One turn of a connection that a fault keeps from reading and writing. A ghost goes at the sweep (REL-11); of a pause
     /// nobody can say that the peer was silent.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, stall: Stall, now: Instant) -> Poll<Over> {
+        self.held = true;
         let mut next = self.faults.as_ref().and_then(Watching::poll_timeout);
         match (stall, self.outbox.ending()) {
             (_, Some(End::Cut)) => return Poll::Ready(Over::ByHub(End::Cut)),

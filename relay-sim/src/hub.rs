@@ -218,6 +218,16 @@ impl Hub {
         });
     }
 
+    /// From now on, or no more, the connection is not read, or what is sent there waits by a fault.
+    pub(crate) fn hold(self: &Arc<Self>, conn: ConnId, held: bool) {
+        self.with(|turn| {
+            turn.state.observer.hold(turn.at, conn.0, held);
+            if turn.hub.common.trace_frames {
+                turn.emit(None, EventKind::Held { connection: conn.0, held });
+            }
+        });
+    }
+
     /// The connection has been silent for a while (REL-22).
     pub(crate) fn ping(self: &Arc<Self>, conn: ConnId) {
         self.with(|turn| turn.state.machine.handle_ping_due(conn, turn.now));
@@ -385,7 +395,12 @@ impl Turn<'_> {
                 if wake {
                     self.wake.push(outbox.clone());
                 }
-                self.frame(to, Direction::Out, &message);
+                if let Spot::Behind(_) = spot {
+                    self.state.observer.put_behind(to.0, &FrameSeen::read(&message));
+                    self.trace(to, Direction::Out, &FrameSeen::read(&message));
+                } else {
+                    self.frame(to, Direction::Out, &message);
+                }
                 true
             }
             Err(_full) => {
@@ -448,6 +463,10 @@ impl Turn<'_> {
             Direction::In => self.state.observer.received(self.at, conn.0, &seen),
             Direction::Out => self.state.observer.sent(self.at, conn.0, &seen),
         }
+        self.trace(conn, direction, &seen);
+    }
+
+    fn trace(&self, conn: ConnId, direction: Direction, seen: &FrameSeen) {
         if self.hub.common.trace_frames {
             let (frame, detail) = (seen.name().to_owned(), seen.detail());
             let kind = EventKind::Frame { connection: conn.0, direction, frame, bytes: seen.bytes, detail };

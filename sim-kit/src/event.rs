@@ -183,6 +183,13 @@ pub enum EventKind {
         /// Frames that were dropped in this turn.
         frames: u64,
     },
+    /// The relay does not read a connection, or what it sends there waits by a fault; or that is over. Told if frames are told.
+    Held {
+        /// The relay's number for the connection.
+        connection: u64,
+        /// Whether it begins.
+        held: bool,
+    },
     /// A connection was silent for too long and is closed (REL-22).
     Swept {
         /// The relay's number for the connection.
@@ -243,7 +250,7 @@ pub enum EventKind {
         /// The action's name, such as `status`.
         action: String,
     },
-    /// An endpoint broke a rule.
+    /// An endpoint broke a rule; told the first time, the second, the fourth, the eighth, and so on. The books count each time.
     Grade {
         /// The rule's id in `docs/spec`.
         rule: String,
@@ -531,13 +538,14 @@ impl EventSink {
         }
     }
 
-    /// Records that an endpoint broke a rule, as somebody else than this sink found.
+    /// Counts that an endpoint broke a rule, as somebody else than this sink found, and records it if it is told.
     pub fn grade(&self, daemon: Option<&str>, mark: Mark) {
         self.write_down(MarkFor { daemon: daemon.map(str::to_owned), mark });
     }
 
     fn write_down(&self, mark: MarkFor) {
         let grade = self.grading().log.add(&self.host, mark);
+        let Some(grade) = grade else { return };
         let Grade { at, host: _, rule, party, connection, daemon, session, evidence, times } = grade;
         tracing::warn!(rule, party = ?party, connection, daemon, session = ?session, times, evidence, "an endpoint broke a rule");
         let kind = EventKind::Grade { rule, party, connection, evidence, times };

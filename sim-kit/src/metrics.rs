@@ -1,7 +1,7 @@
 //! `/metrics`: OpenMetrics text, which Prometheus reads.
 //!
-//! What happens is counted from the events, so that the sims count nothing twice; what is there now is read when it is asked
-//! for.
+//! What happens is counted from the events, so that the sims count nothing twice; what is there now, and the books over grades, are read
+//! when they are asked for, so that they say the same as `status` and `grades`.
 //!
 //! | metric | type | labels |
 //! |---|---|---|
@@ -13,7 +13,7 @@
 //! | `sideband_sim_session_changes_total` | counter | `state` |
 //! | `sideband_sim_key_sets_total` | counter | `result` |
 //! | `sideband_sim_key_rotations_total` | counter | `hard` |
-//! | `sideband_sim_grades_total` | counter | `rule`, `party` |
+//! | `sideband_sim_grades_total` | counter | `rule`, `party`; from zero on when the books are begun anew |
 //! | `sideband_sim_faults_total` | counter | `rule` |
 //! | `sideband_sim_events_total` | counter | `kind`, of kinds that are not counted above |
 //! | `sideband_sim_forwarded_frames_total`, `sideband_sim_forwarded_bytes_total` | counter | |
@@ -47,6 +47,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     admin::{AdminRoutes, RelayStatus, error_response},
     event::{Event, EventKind, EventSink, Role},
+    observer::GradeCount,
 };
 
 /// The content type of the answer.
@@ -70,6 +71,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("sideband_sim");
         let counters = Counters::register(&mut registry);
         events.tap(move |event| counters.count(event));
+        registry.register_collector(Box::new(GradesCollector(events.clone())));
         if let Some(status) = relay {
             registry.register_collector(Box::new(RelayCollector(status)));
         }
@@ -115,7 +117,6 @@ struct Counters {
     key_sets: Family<Labels, Counter>,
     rotations: Family<Labels, Counter>,
     faults: Family<Labels, Counter>,
-    grades: Family<Labels, Counter>,
     others: Family<Labels, Counter>,
 }
 
@@ -136,7 +137,6 @@ impl Counters {
             key_sets: family("key_sets", "Requests of the relay for the key set"),
             rotations: family("key_rotations", "Rotations of the control plane's signing keys"),
             faults: family("faults", "Faults that fired"),
-            grades: family("grades", "Rules that endpoints broke"),
             others: family("events", "Other events"),
         }
     }
@@ -170,13 +170,13 @@ impl Counters {
             EventKind::KeySet { result } => add(&self.key_sets, vec![("result", result.clone())]),
             EventKind::KeysRotated { hard, .. } => add(&self.rotations, vec![("hard", hard.to_string())]),
             EventKind::Fault { rule, .. } => add(&self.faults, vec![("rule", rule.clone())]),
-            EventKind::Grade { rule, party, .. } => {
-                add(&self.grades, vec![("rule", rule.clone()), ("party", role_name(*party).to_owned())]);
-            }
+            // The books over them are read: not each is told.
+            EventKind::Grade { .. } => {}
             EventKind::Frame { .. } => other("frame"),
             EventKind::Dropped { .. } => other("dropped"),
             EventKind::MessageRefused { .. } => other("message_refused"),
             EventKind::RateLimited { .. } => other("rate_limited"),
+            EventKind::Held { .. } => other("held"),
             EventKind::Swept { .. } => other("swept"),
             EventKind::Restarted => other("restarted"),
             EventKind::LimitsChanged => other("limits_changed"),
@@ -196,9 +196,8 @@ impl Counters {
 impl Counters {
     /// Counts from zero on, which readers of counters expect of a process that starts anew.
     fn forget(&self) {
-        let Self { requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, grades, others } =
-            self;
-        let all = [requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, grades, others];
+        let Self { requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, others } = self;
+        let all = [requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, others];
         all.into_iter().for_each(|family| family.clear());
     }
 }
@@ -212,6 +211,22 @@ fn role_name(role: Role) -> &'static str {
     match role {
         Role::Client => "client",
         Role::Daemon => "daemon",
+    }
+}
+
+/// Reads the books over grades at each question.
+#[derive(Debug)]
+struct GradesCollector(EventSink);
+
+impl Collector for GradesCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Times that endpoints broke a rule";
+        let mut grades = encoder.encode_descriptor("grades", help, None, MetricType::Counter)?;
+        for GradeCount { rule, party, count } in self.0.grades().counts {
+            let labels = [("rule", rule.as_str()), ("party", role_name(party))];
+            ConstCounter::new(count).encode(grades.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -274,7 +289,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::admin::{DaemonStatus, SessionStatus};
+    use crate::{
+        admin::{DaemonStatus, SessionStatus},
+        observer::{Mark, Rule},
+    };
 
     async fn text(metrics: &Metrics) -> String {
         let request = Request::get("/").body(Body::empty()).unwrap();
@@ -317,6 +335,24 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn each_breach_of_a_rule_is_counted_though_few_are_told() {
+        let events = EventSink::with_time(|| 0, "test", 2_000);
+        let metrics = Metrics::new(&events, None);
+        for times in 1..=999 {
+            let (rule, party, evidence) = (Rule::Cry04, Role::Client, String::new());
+            events.grade(None, Mark { at: 0, rule, party, connection: None, session: None, evidence, times });
+        }
+        let line = r#"sideband_sim_grades_total{rule="CRY-04",party="client"} 999"#;
+        assert!(text(&metrics).await.lines().any(|found| found == line));
+        assert_eq!(
+            (events.grades().counts[0].count, events.grades().grades.len(), events.recent().len()),
+            (999, 10, 10)
+        );
+        events.clear_grades();
+        assert!(!text(&metrics).await.contains("sideband_sim_grades_total"), "as the books, which are empty");
     }
 
     #[tokio::test]

@@ -96,6 +96,29 @@ fn storm_429_retry_after_is_obeyed() {
     });
 }
 
+/// What each is told it obeys, and none of them knows what another was told: nobody gets a mark.
+async fn sharing_clients_come_through(stage: Stage) {
+    let (server, mut daemon) = stage.daemon();
+    daemon.connects().await;
+    let mut clients = Vec::new();
+    for (client, mut life) in stage.sharing_clients(5).await {
+        life.connects().await;
+        echoes(&client).await;
+        clients.push(client);
+    }
+    let code = server.create_quick_connect(None).await.unwrap();
+    let (guest, mut life) = stage.quick_connect(&code.code);
+    life.connects().await;
+    goodbye(server, clients.into_iter().chain([guest])).await;
+}
+
+#[test]
+fn cli_06_clients_of_one_process_wait_each_for_themselves() {
+    for preset in ["storm-429", "storm-429-retry-after"] {
+        play(preset, sharing_clients_come_through);
+    }
+}
+
 #[test]
 fn outage_503_is_waited_out() {
     play("outage-503", |stage| all_come_through(stage, [4, 4, 2], |failed| answered(failed, 503)));

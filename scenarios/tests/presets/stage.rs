@@ -114,6 +114,19 @@ impl Stage {
         (client, life)
     }
 
+    /// Clients of one process: they share its environment, and with it its HTTP connections. Each starts a second after the one before.
+    pub(crate) async fn sharing_clients(&self, count: usize) -> Vec<(Client, Life)> {
+        let env = env(self.seed, "sharing");
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let client = self.account().env(env.clone()).connect().unwrap();
+            let life = Life(client.events());
+            clients.push((client, life));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        clients
+    }
+
     /// As [`client`](Self::client), one that never gives up, with all that happens to it.
     pub(crate) fn stubborn_client(&self, name: &str) -> (Client, Arc<Mutex<Vec<Lifecycle>>>) {
         let retry = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };

@@ -8,23 +8,30 @@
 //! |---|---|
 //! | CLI-01, CLI-02 (its token again) | a session id: one answer of the API has it, and one endpoint got that answer |
 //! | DMN-03 | a presence token, likewise |
-//! | CLI-02 (redeemed again) | a code on one HTTP connection, once its session's line was lost |
-//! | CLI-06 | a code, an API key, or an access token for one daemon, on one HTTP connection |
+//! | CLI-02 (redeemed again) | a code on one HTTP connection, once its session has reached the relay: its answer was read there |
+//! | CLI-06 | nobody: more asked than [`MOST_SHARING`] endpoints that wait can |
 //!
 //! A credential alone is nobody: a page is reloaded, a command is run again, a daemon is started again, and two processes share a token.
 //! None of them knows what the other was told. A connection that is kept alive belongs to one process, if no browser or proxy is behind
-//! it ([`EventKind::Request`] has no number then). What came on different connections is never held against each other.
+//! it ([`EventKind::Request`] has no number then). What clients do on different connections is never held against each other.
 //!
-//! Who redeems a code while its session lives, or after its client closed that, is another: only a lost line makes a client try again.
-//! A process may run several clients with one access token. Its caller is judged only as long as nothing shows that it is several: two
-//! of its sessions live at once, a session that lives while another is asked for, or two of its requests at once.
+//! A process may run several clients that share its connections, so a connection is not one endpoint either.
+//!
+//! * CLI-06: each answer with a Retry-After leaves one endpoint that waits. Who asks is one whose wait is over, or else a newcomer. Those who wait
+//!   at one time are different ones, so with at most [`MOST_SHARING`] endpoints no more than that ever wait: one more that asks meanwhile shows one
+//!   that did not wait. A daemon is looked for by its API key on all connections, since not every daemon keeps one alive; one that is started
+//!   again is a newcomer. The price: who starts more clients than that, of one user for one daemon on one connection, or its daemon more often than
+//!   that, within one wait, is taken for one that does not wait.
+//! * CLI-02: of two clients by one code the second may not know of the first, and its one redeem looks like the first one's second. It gets an answer
+//!   that is fatal and ends. So the first such answer on the connection is not held against anybody, each further one is ([`MOST_REDEEMING`]);
+//!   what may be tried again (429, 5xx) does not count. It does not matter what became of the session: it may live, be closed or be lost.
 
 use std::collections::VecDeque;
 
 use sideband_protocol::SessionId;
 
 use super::{Mark, MarkFor, Rule, recent::Recent};
-use crate::event::{Closer, Event, EventKind, Role};
+use crate::event::{Event, EventKind, Role};
 
 /// Longest wait that binds, in milliseconds (CLI-06).
 const LONGEST_WAIT_MS: u64 = 120_000;
@@ -36,20 +43,20 @@ const SESSION_LIFE_MS: u64 = 400_000;
 const TOKEN_LIFE_MS: u64 = 3_700_000;
 /// How long codes are remembered, in milliseconds: longer than they live (API-03).
 const CODE_LIFE_MS: u64 = 3_700_000;
-/// How long callers are remembered, in milliseconds.
-const CALLER_LIFE_MS: u64 = 3_700_000;
-/// How long endpoints are remembered, in milliseconds: longer than a wait binds.
-const ENDPOINT_LIFE_MS: u64 = 180_000;
-/// How long a caller counts as several after it last was, in milliseconds: much longer than a wait binds.
-const SEVERAL_MS: u64 = 600_000;
+/// How long it is remembered who waits, in milliseconds: longer than a wait binds.
+const GROUP_LIFE_MS: u64 = 180_000;
+/// Most clients of one user (or by one code) and one daemon on one HTTP connection, and most processes of one daemon, that are taken for different
+/// ones while they wait (CLI-06). More of them that all start within one wait are taken for one that does not wait.
+pub const MOST_SHARING: usize = 16;
+/// Most clients by one code on one HTTP connection that are taken for different ones (CLI-02).
+pub const MOST_REDEEMING: u32 = 2;
 /// Most of each kind that are remembered; the oldest go first.
 pub const MOST_REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Whose access token it was asked for with.
-    caller: Option<String>,
-    endpoint: Option<String>,
+    /// Among whom its endpoint is.
+    group: Option<String>,
     code: Option<String>,
     upgrades: u32,
 }
@@ -57,56 +64,48 @@ struct Known {
 #[derive(Debug, Default)]
 struct Token {
     upgrades: u32,
-    endpoint: Option<String>,
+    group: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct Code {
-    /// Its session has reached the relay, and its line was lost or refused.
-    lost: bool,
     /// The HTTP connection on which it was redeemed.
     http: Option<u64>,
-    redeemed: u32,
+    /// When its session first came to the relay.
+    reached: Option<u64>,
+    /// Answers on that connection, after that, that end whoever redeemed.
+    ended: u32,
 }
 
-/// An access token, and what shows that several clients use it.
+/// When the waits end of those who were told to wait and have not come since; at most [`MOST_SHARING`].
 #[derive(Debug, Default)]
-struct Caller {
-    /// When its last answer was given.
-    answered: u64,
-    live: u32,
-    /// When it last was several.
-    several: Option<u64>,
-}
+struct Waits(Vec<u64>);
 
-impl Caller {
-    fn is_several(&self, at: u64) -> bool {
-        self.several.is_some_and(|seen| at.saturating_sub(seen) < SEVERAL_MS)
+impl Waits {
+    /// Somebody comes, at `began`, and is told to wait until `told`. If nobody who waits can have come, for how long the next one would still
+    /// have waited.
+    fn come(&mut self, began: u64, told: Option<u64>) -> Option<u64> {
+        let over = |until: u64| until <= began.saturating_add(EARLY_MS);
+        // Answers are not told in the order in which requests began: what is over early is left to those that began early.
+        let latest = (0..self.0.len()).filter(|&place| over(self.0[place])).max_by_key(|&place| self.0[place]);
+        if let Some(place) = latest {
+            self.0.swap_remove(place);
+        } else if self.0.len() >= MOST_SHARING {
+            return self.0.iter().min().map(|first| first.saturating_sub(began));
+        }
+        self.0.extend(told);
+        None
     }
 }
 
-/// What was asked of an endpoint.
-#[derive(Debug)]
-struct Wait {
-    until: u64,
-    daemon: Option<String>,
-}
-
-/// What is one endpoint for sure, and how long it was told to wait.
+/// Those who cannot be told apart, and how long they were told to wait.
 #[derive(Debug, Default)]
-struct Endpoint {
-    /// By the API, before it asks the same again.
-    ask: Option<Wait>,
-    /// By the relay, before it comes again.
-    dial: Option<Wait>,
+struct Group {
+    /// By the API, before they ask the same again.
+    ask: Waits,
+    /// By the relay, before they come again.
+    dial: Waits,
     early: u32,
-}
-
-/// An open client connection: whose access token or which code its session comes from.
-#[derive(Debug, Default)]
-struct Open {
-    caller: Option<String>,
-    code: Option<String>,
 }
 
 /// Judges with what endpoints come to API and relay.
@@ -115,9 +114,7 @@ pub struct AccessObserver {
     sessions: Recent<SessionId, Known>,
     tokens: Recent<String, Token>,
     codes: Recent<String, Code>,
-    callers: Recent<String, Caller>,
-    endpoints: Recent<String, Endpoint>,
-    open: Recent<u64, Open>,
+    groups: Recent<String, Group>,
     marks: VecDeque<MarkFor>,
 }
 
@@ -127,9 +124,7 @@ impl Default for AccessObserver {
             sessions: Recent::new(SESSION_LIFE_MS, MOST_REMEMBERED),
             tokens: Recent::new(TOKEN_LIFE_MS, MOST_REMEMBERED),
             codes: Recent::new(CODE_LIFE_MS, MOST_REMEMBERED),
-            callers: Recent::new(CALLER_LIFE_MS, MOST_REMEMBERED),
-            endpoints: Recent::new(ENDPOINT_LIFE_MS, MOST_REMEMBERED),
-            open: Recent::new(u64::MAX, MOST_REMEMBERED),
+            groups: Recent::new(GROUP_LIFE_MS, MOST_REMEMBERED),
             marks: VecDeque::new(),
         }
     }
@@ -173,14 +168,12 @@ impl AccessObserver {
         self.sessions.forget(at);
         self.tokens.forget(at);
         self.codes.forget(at);
-        self.callers.forget(at);
-        self.endpoints.forget(at);
+        self.groups.forget(at);
     }
 
     /// How many things are remembered.
     pub fn remembered(&self) -> usize {
-        let of_people = self.callers.len() + self.endpoints.len() + self.open.len();
-        self.sessions.len() + self.tokens.len() + self.codes.len() + of_people
+        self.sessions.len() + self.tokens.len() + self.codes.len() + self.groups.len()
     }
 
     /// Something happened.
@@ -196,7 +189,6 @@ impl AccessObserver {
                 let (token, wait) = (token.as_deref(), *retry_after_ms);
                 self.upgrade(event, &Upgrade { at, connection: None, role: *role, token, wait });
             }
-            EventKind::Closed { connection, by, .. } => self.closed(at, *connection, *by == Some(Closer::Peer)),
             EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms } => {
                 let request = Request {
                     at,
@@ -216,10 +208,8 @@ impl AccessObserver {
     }
 
     fn mark(&mut self, event: &Event, rule: Rule, party: Role, connection: Option<u64>, times: u32, evidence: String) {
-        if times.is_power_of_two() {
-            let mark = Mark { at: event.at, rule, party, connection, session: event.session, evidence, times };
-            self.marks.push_back(MarkFor { daemon: event.daemon.clone(), mark });
-        }
+        let mark = Mark { at: event.at, rule, party, connection, session: event.session, evidence, times };
+        self.marks.push_back(MarkFor { daemon: event.daemon.clone(), mark });
     }
 
     // ---- upgrades
@@ -237,29 +227,18 @@ impl AccessObserver {
         let known = self.sessions.touch(upgrade.at, &session);
         known.upgrades = known.upgrades.saturating_add(1);
         let again = known.upgrades - 1;
-        let (caller, endpoint, code) = (known.caller.clone(), known.endpoint.clone(), known.code.clone());
+        let (group, code) = (known.group.clone(), known.code.clone());
         if again > 0 {
             let rule = if code.is_some() { Rule::Cli02 } else { Rule::Cli01 };
             let evidence = "the session's token came again".to_owned();
             self.mark(event, rule, Role::Client, upgrade.connection, again, evidence);
         }
-        if upgrade.connection.is_none()
-            && let Some(code) = code.as_ref().and_then(|code| self.codes.get_mut(code))
-        {
-            code.lost = true;
+        if let Some(code) = code.and_then(|code| self.codes.get_mut(&code)) {
+            code.reached.get_or_insert(upgrade.at);
         }
-        if let Some(endpoint) = endpoint {
-            self.dialled(event, upgrade, &endpoint, caller.as_deref());
+        if let Some(group) = group {
+            self.dialled(event, upgrade, &group);
         }
-        let Some(connection) = upgrade.connection else { return };
-        if let Some(caller) = &caller {
-            let caller = self.callers.touch(upgrade.at, caller);
-            caller.live += 1;
-            if caller.live > 1 {
-                caller.several = Some(upgrade.at);
-            }
-        }
-        *self.open.touch(upgrade.at, &connection) = Open { caller, code };
     }
 
     /// DMN-03; and CLI-06 by DMN-13 for what the relay asked for.
@@ -268,132 +247,95 @@ impl AccessObserver {
         let token = self.tokens.touch(upgrade.at, &token.to_owned());
         let again = token.upgrades;
         token.upgrades = again.saturating_add(1);
-        let endpoint = token.endpoint.clone();
+        let group = token.group.clone();
         if again > 0 {
             let evidence = "the presence token came again".to_owned();
             self.mark(event, Rule::Dmn03, Role::Daemon, upgrade.connection, again, evidence);
         }
-        if let Some(endpoint) = endpoint {
-            self.dialled(event, upgrade, &endpoint, None);
+        if let Some(group) = group {
+            self.dialled(event, upgrade, &group);
         }
     }
 
-    /// CLI-06: an endpoint comes to the relay.
-    fn dialled(&mut self, event: &Event, upgrade: &Upgrade<'_>, endpoint: &str, caller: Option<&str>) {
-        let known = self.endpoints.touch(upgrade.at, &endpoint.to_owned());
-        let (told, daemon) = (known.dial.take(), event.daemon.clone());
-        known.dial = upgrade.wait.map(|wait| Wait { until: until(upgrade.at, wait), daemon });
-        if let Some(told) = told {
-            let (role, connection) = (upgrade.role, upgrade.connection);
-            let early = Early { endpoint, caller, what: "it came to the relay", role, connection };
-            self.early(event, &told, upgrade.at, early);
-        }
-    }
-
-    fn closed(&mut self, at: u64, connection: u64, by_peer: bool) {
-        let Some(Open { caller, code }) = self.open.remove(&connection) else { return };
-        if let Some(code) = code.filter(|_| !by_peer).and_then(|code| self.codes.get_mut(&code)) {
-            code.lost = true;
-        }
-        if let Some(caller) = caller.and_then(|caller| self.callers.get_mut(&caller)) {
-            if caller.live > 1 {
-                caller.several = Some(at);
-            }
-            caller.live = caller.live.saturating_sub(1);
-        }
+    /// CLI-06: somebody comes to the relay.
+    fn dialled(&mut self, event: &Event, upgrade: &Upgrade<'_>, name: &str) {
+        let group = self.groups.touch(upgrade.at, &name.to_owned());
+        let told = upgrade.wait.map(|wait| until(upgrade.at, wait));
+        let Some(before) = group.dial.come(upgrade.at, told) else { return };
+        group.early = group.early.saturating_add(1);
+        let (times, evidence) = (group.early, early("it came to the relay", before));
+        self.mark(event, Rule::Cli06, upgrade.role, upgrade.connection, times, evidence);
     }
 
     // ---- requests
 
     fn request(&mut self, event: &Event, request: &Request<'_>) {
-        let (role, name) = match (request.procedure, request.caller, request.code) {
-            ("relay.createSession", Some(caller), _) => (Role::Client, format!("client {caller}")),
-            ("quickConnect.redeem", _, Some(code)) => (Role::Client, format!("code {code}")),
-            ("daemon.renewToken", Some(caller), _) => (Role::Daemon, format!("key {caller}")),
+        let http = request.http;
+        let (role, group) = match (request.procedure, request.caller, request.code) {
+            ("relay.createSession", Some(caller), _) => {
+                let daemon = event.daemon.as_deref();
+                (Role::Client, daemon.zip(http).map(|(daemon, http)| format!("client {caller} of {daemon} on {http}")))
+            }
+            ("quickConnect.redeem", _, Some(code)) => (Role::Client, http.map(|http| format!("code {code} on {http}"))),
+            ("daemon.renewToken", Some(caller), _) => (Role::Daemon, Some(format!("key {caller}"))),
             (_, _, _) => return,
         };
-        let caller = (role == Role::Client && request.code.is_none()).then(|| name.clone());
-        let endpoint = request.http.map(|http| format!("{name} on {http}"));
-        if let Some(caller) = &caller {
-            // Two requests at once are of two clients, and who has a session that lives asks for no other.
-            let caller = self.callers.touch(request.at, caller);
-            if request.began < caller.answered || caller.live > 0 {
-                caller.several = Some(request.at);
-            }
-            caller.answered = request.at;
-        }
-        if let Some(endpoint) = &endpoint {
-            self.asked(event, request, role, endpoint, caller.as_deref());
+        if let Some(group) = &group {
+            self.asked(event, request, role, group);
         }
         if let Some(code) = request.code {
             self.redeemed(event, request, code);
         }
         if let (200, Some(session), Role::Client) = (request.status, event.session, role) {
             let known = self.sessions.touch(request.at, &session);
-            (known.caller, known.endpoint) = (caller, endpoint.clone());
+            known.group = group.clone();
             known.code = request.code.map(str::to_owned);
         }
         if let (200, Some(token), Role::Daemon) = (request.status, request.token, role) {
-            self.tokens.touch(request.at, &token.to_owned()).endpoint = endpoint;
+            self.tokens.touch(request.at, &token.to_owned()).group = group;
         }
     }
 
-    /// CLI-06: an endpoint asks the API.
-    fn asked(&mut self, event: &Event, request: &Request<'_>, role: Role, endpoint: &str, caller: Option<&str>) {
-        let known = self.endpoints.touch(request.at, &endpoint.to_owned());
-        let (told, daemon) = (known.ask.take(), event.daemon.clone());
-        known.ask = request.wait.map(|wait| Wait { until: until(request.at, wait), daemon });
-        if let Some(told) = told {
-            let early = Early { endpoint, caller, what: request.procedure, role, connection: None };
-            self.early(event, &told, request.began, early);
-        }
-    }
-
-    /// CLI-06.
-    fn early(&mut self, event: &Event, told: &Wait, began: u64, early: Early<'_>) {
-        let before = told.until.saturating_sub(began);
-        if before <= EARLY_MS {
-            return;
-        }
-        if let Some(caller) = early.caller {
-            // Another daemon's client may be another client.
-            let same = told.daemon.is_some() && told.daemon == event.daemon;
-            if !same || self.callers.get_mut(&caller.to_owned()).is_none_or(|caller| caller.is_several(event.at)) {
-                return;
-            }
-        }
-        let known = self.endpoints.touch(event.at, &early.endpoint.to_owned());
-        known.early = known.early.saturating_add(1);
-        let times = known.early;
-        let evidence = format!("{} {before} ms before its Retry-After was over", early.what);
-        self.mark(event, Rule::Cli06, early.role, early.connection, times, evidence);
+    /// CLI-06: somebody asks the API.
+    fn asked(&mut self, event: &Event, request: &Request<'_>, role: Role, name: &str) {
+        let group = self.groups.touch(request.at, &name.to_owned());
+        let told = request.wait.map(|wait| until(request.at, wait));
+        let Some(before) = group.ask.come(request.began, told) else { return };
+        group.early = group.early.saturating_add(1);
+        let (times, evidence) = (group.early, early(request.procedure, before));
+        self.mark(event, Rule::Cli06, role, None, times, evidence);
     }
 
     /// CLI-02.
     fn redeemed(&mut self, event: &Event, request: &Request<'_>, digest: &str) {
         let code = self.codes.touch(request.at, &digest.to_owned());
+        let there = request.http.is_some() && code.http == request.http;
+        let again = there && code.reached.is_some_and(|reached| reached <= request.began);
         if request.status == 200 {
             code.http = request.http;
         }
-        if !code.lost || request.http.is_none() || code.http != request.http {
+        if !again || !ends(request.status) {
             return;
         }
-        code.redeemed = code.redeemed.saturating_add(1);
-        let times = code.redeemed;
-        let evidence = "the code was redeemed again after its session was lost".to_owned();
+        code.ended = code.ended.saturating_add(1);
+        let Some(times) = code.ended.checked_sub(MOST_REDEEMING - 1).filter(|&times| times > 0) else { return };
+        let evidence =
+            "the code was redeemed again on its connection after its session had reached the relay".to_owned();
         self.mark(event, Rule::Cli02, Role::Client, None, times, evidence);
     }
 }
 
-/// Somebody who may have come too early.
-struct Early<'a> {
-    endpoint: &'a str,
-    caller: Option<&'a str>,
-    what: &'a str,
-    role: Role,
-    connection: Option<u64>,
+/// Whether nobody who gets this answer to a redeem may try again (CLI-02, CLI-05).
+fn ends(status: u16) -> bool {
+    status != 429 && matches!(status, 200 | 400..=499)
 }
 
 fn until(at: u64, wait: u64) -> u64 {
     at.saturating_add(wait.min(LONGEST_WAIT_MS))
+}
+
+fn early(what: &str, before: u64) -> String {
+    format!(
+        "{what} while {MOST_SHARING} others were told to wait, {before} ms before the first of their Retry-After was over"
+    )
 }

@@ -1,4 +1,7 @@
 //! One WebSocket as the observer follows it: its keepalive, and what its endpoint must have heard.
+//!
+//! Times here are on the connection's own clock ([`Connection::clock`]), which stands still while the relay holds the connection back: a frame that
+//! is read then, or right after, may have been sent long before, and what the relay says may leave long after.
 
 use std::collections::VecDeque;
 
@@ -61,6 +64,12 @@ pub(super) struct Connection {
     pub(super) shutdown: bool,
     /// An unknown Control code was sent to it.
     pub(super) unknown: Option<Told>,
+    /// Since when the relay holds it back, on everybody's clock.
+    held_since: Option<u64>,
+    /// For how many milliseconds the relay has held it back before.
+    held: u64,
+    /// The relay's Pings go out in another order than it says them: neither they nor their Pongs prove anything.
+    unordered: bool,
     last_ping: u64,
     last_out: u64,
     sent: u64,
@@ -95,6 +104,9 @@ impl Connection {
             lossy: false,
             shutdown: false,
             unknown: None,
+            held_since: None,
+            held: 0,
+            unordered: false,
             last_ping: at,
             last_out: at,
             sent: 0,
@@ -102,6 +114,29 @@ impl Connection {
             pings: VecDeque::new(),
             times: Vec::new(),
         }
+    }
+
+    /// What this connection's clock shows at a time.
+    pub(super) fn clock(&self, at: u64) -> u64 {
+        at.min(self.held_since.unwrap_or(at)).saturating_sub(self.held)
+    }
+
+    /// From now on, or no more, the relay holds it back.
+    pub(super) fn hold(&mut self, at: u64, held: bool) {
+        match (self.held_since, held) {
+            (None, true) => self.held_since = Some(at),
+            (Some(since), false) => {
+                self.held = self.held.saturating_add(at.saturating_sub(since));
+                self.held_since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// Pings go out in another order than they are said.
+    pub(super) fn unordered(&mut self) {
+        self.unordered = true;
+        self.pings.clear();
     }
 
     pub(super) fn keepalive_rule(&self) -> Rule {
@@ -112,18 +147,19 @@ impl Connection {
     }
 
     pub(super) fn told(&self, at: u64, connection: u64) -> Told {
-        Told { connection, at, order: self.sent }
+        Told { connection, at: self.clock(at), order: self.sent }
     }
 
-    /// Whether the endpoint must know by now.
+    /// Whether the endpoint must know by now, which is on its connection's clock.
     pub(super) fn knows(&self, at: u64, told: &Told) -> bool {
         self.heard.is_some_and(|heard| heard > told.order) || at.saturating_sub(told.at) >= PATIENCE_MS
     }
 
     pub(super) fn sent(&mut self, at: u64, frame: &FrameSeen) {
+        let at = self.clock(at);
         self.sent += 1;
         self.last_out = at;
-        if let (Some(FrameType::Ping), Inside::Echo(echo)) = (frame.frame_type, frame.inside) {
+        if let (Some(FrameType::Ping), Inside::Echo(echo), false) = (frame.frame_type, frame.inside, self.unordered) {
             if self.pings.len() == MOST_PINGS {
                 self.pings.pop_front();
             }
@@ -131,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// What any message shows: CLI-13, WIRE-05, WIRE-20.
+    /// What any message shows: CLI-13, WIRE-05, WIRE-20. Its time is on this connection's clock.
     pub(super) fn heard(&mut self, at: u64, frame: &FrameSeen, found: &mut Found) {
         let rule = self.keepalive_rule();
         let without = at.saturating_sub(self.last_ping);
@@ -166,6 +202,7 @@ impl Connection {
 
     /// Frames came that nobody looked at; Pings and Pongs may have been among them (REL-20).
     pub(super) fn unseen(&mut self, at: u64) {
+        let at = self.clock(at);
         self.lossy = true;
         self.last_in = at;
         self.last_ping = at;
@@ -188,7 +225,7 @@ impl Connection {
         }
     }
 
-    /// Turns what was found into marks: the first time, the second, the fourth, the eighth.
+    /// Turns what was found into marks.
     pub(super) fn tell(&mut self, at: u64, id: u64, found: &mut Found, marks: &mut VecDeque<Mark>) {
         for (rule, session, evidence) in found.0.drain(..) {
             let at_rule = self.times.iter().position(|(counted, _)| *counted == rule).unwrap_or_else(|| {
@@ -197,18 +234,8 @@ impl Connection {
             });
             let times = &mut self.times[at_rule].1;
             *times = times.saturating_add(1);
-            if times.is_power_of_two() {
-                let session = session.or(self.session);
-                marks.push_back(Mark {
-                    at,
-                    rule,
-                    party: self.role,
-                    connection: Some(id),
-                    session,
-                    evidence,
-                    times: *times,
-                });
-            }
+            let (times, session) = (*times, session.or(self.session));
+            marks.push_back(Mark { at, rule, party: self.role, connection: Some(id), session, evidence, times });
         }
     }
 }

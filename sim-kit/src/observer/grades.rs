@@ -48,7 +48,7 @@ pub struct GradeCount {
     pub rule: String,
     /// By whom.
     pub party: Role,
-    /// How often, as far as told.
+    /// How often, each time counted.
     pub count: u64,
 }
 
@@ -70,12 +70,14 @@ pub struct GradeLog {
 }
 
 impl GradeLog {
-    /// Writes a mark down, as seen by a host; returns it as a grade.
-    pub fn add(&mut self, host: &str, marked: MarkFor) -> Grade {
+    /// Counts a mark, as seen by a host; returns it as a grade if it is one that is told ([`Mark::is_told`](super::Mark::is_told)).
+    pub fn add(&mut self, host: &str, marked: MarkFor) -> Option<Grade> {
         let MarkFor { daemon, mark } = marked;
-        // Told at powers of two: the first stands for itself, each other for as many as it doubles.
-        let more = u64::from(mark.times - mark.times / 2);
-        *self.counts.entry((mark.rule, mark.party)).or_default() += more;
+        let count = self.counts.entry((mark.rule, mark.party)).or_default();
+        *count = count.saturating_add(1);
+        if !mark.is_told() {
+            return None;
+        }
         let grade = Grade {
             at: mark.at,
             host: host.to_owned(),
@@ -91,7 +93,7 @@ impl GradeLog {
             self.newest.pop_front();
         }
         self.newest.push_back(grade.clone());
-        grade
+        Some(grade)
     }
 
     /// What is in them.

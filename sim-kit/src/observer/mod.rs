@@ -12,13 +12,13 @@
 //! | a relay, for each daemon | [`WireObserver`] | calls with borrowed frames, so that nothing is allocated for one that is in order |
 //! | an [`EventSink`](crate::event::EventSink), for its process | [`AccessObserver`] | its own events |
 //!
-//! After each call `poll_mark` is drained. A rule that the same connection breaks again is told the second, the fourth, the eighth time, and so
-//! on, with the number of times.
+//! After each call `poll_mark` is drained. Each breach is a mark, with how many times the same endpoint broke the rule; of those only the first,
+//! second, fourth, eighth and so on are told to people and in events ([`Mark::is_told`]), while the books ([`GradeLog`]) count all.
 //!
 //! # Bounds
 //!
 //! What has ended is forgotten: a connection when it has closed, an ended session when [`MOST_ENDED`] of its daemon ended after it, tokens,
-//! ids, codes and callers when they are too old to come again or [`MOST_REMEMBERED`] others came later.
+//! ids, codes and who waits when they are too old to come again or [`MOST_REMEMBERED`] others came later.
 
 mod access;
 mod connection;
@@ -36,10 +36,10 @@ use std::collections::BTreeMap;
 use sideband_protocol::{SessionId, relay::SessionState, wire::ControlCode};
 
 pub use self::{
-    access::{AccessObserver, MOST_REMEMBERED},
+    access::{AccessObserver, MOST_REDEEMING, MOST_REMEMBERED, MOST_SHARING},
     frame::{Echo, FrameSeen, Inside, WrongHeader},
     grades::{Grade, GradeCount, GradeLog, Grades, KEPT_GRADES},
-    rules::{Rule, UNJUDGED},
+    rules::{Alone, Judged, Rule, UNJUDGED},
     wire::{MOST_ENDED, MOST_FOLLOWED, PATIENCE_MS, WireObserver},
 };
 use crate::event::{Direction, Event, EventKind, Role};
@@ -61,6 +61,13 @@ pub struct Mark {
     pub evidence: String,
     /// How many times it broke this rule so far.
     pub times: u32,
+}
+
+impl Mark {
+    /// Whether people and events are told of it: the first time, the second, the fourth, the eighth, and so on.
+    pub const fn is_told(&self) -> bool {
+        self.times.is_power_of_two()
+    }
 }
 
 /// A mark and the daemon that it is about: its own, or that of the client's session.
@@ -119,6 +126,7 @@ fn see(wire: &mut WireObserver, event: &Event) {
         EventKind::Closed { connection, code, by, answered } => wire.closed(at, *connection, *code, *by, *answered),
         EventKind::MessageRefused { connection, code } => wire.refused(at, *connection, *code),
         EventKind::RateLimited { connection, .. } => wire.unseen(at, *connection),
+        EventKind::Held { connection, held } => wire.hold(at, *connection, *held),
         EventKind::Control { connection, code } => {
             let code = ControlCode::ALL.iter().copied().find(|known| known.name() == code);
             wire.control(at, *connection, event.session, code);

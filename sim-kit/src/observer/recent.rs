@@ -39,10 +39,6 @@ impl<K: Ord + Clone, V: Default> Recent<K, V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.entries.remove(key).map(|(_, value)| value)
-    }
-
     pub(super) fn forget(&mut self, at: u64) {
         while self.order.front().is_some_and(|(touched, _)| touched.saturating_add(self.life) <= at) {
             self.pop();

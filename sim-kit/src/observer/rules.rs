@@ -61,8 +61,8 @@ rules! {
     Cry10 = "CRY-10", BOTH, "Data before the handshake's Accept";
     Cry11 = "CRY-11", BOTH, "a handshake that is kept open long after its 30 s";
     Cli01 = "CLI-01", CLIENT, "a session's token that comes to the relay again";
-    Cli02 = "CLI-02", CLIENT, "a code redeemed again on one HTTP connection after its session was lost, or its token used again after it has reached the relay";
-    Cli06 = "CLI-06", BOTH, "another attempt on one HTTP connection before a Retry-After was over";
+    Cli02 = "CLI-02", CLIENT, "a code redeemed a third time on one HTTP connection once its session has reached the relay, or its token used again there";
+    Cli06 = "CLI-06", BOTH, "more attempts on one HTTP connection (of a daemon: with its key) before Retry-Afters were over than 16 who wait make";
     Cli11 = "CLI-11", CLIENT, "a HandshakeInit or Data while it knows its session to be paused";
     Cli13 = "CLI-13", CLIENT, "no Ping for long, no life for 90 s though it hears the relay, or life long after the relay's last word";
     Dmn03 = "DMN-03", DAEMON, "a presence token that comes to the relay again";
@@ -71,6 +71,40 @@ rules! {
     Dmn12 = "DMN-12", DAEMON, "frames of an earlier connection's session though its token cannot resume";
     Dmn13 = "DMN-13", DAEMON, "what CLI-13 is to a client";
     Dmn16 = "DMN-16", DAEMON, "a live session left out of its Signals of shutdown, or a close code after them that is not 1000";
+}
+
+/// What is judged by a rule where API and relay are processes of their own, each of which sees its side only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alone {
+    /// By the API's process.
+    pub api: Judged,
+    /// By the relay's.
+    pub relay: Judged,
+}
+
+/// How much of a rule is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged {
+    /// All that is judged where both sides are seen.
+    All,
+    /// Only this.
+    Only(&'static str),
+    /// Nothing.
+    Nothing,
+}
+
+impl Rule {
+    /// What is judged where API and relay are apart.
+    pub const fn alone(self) -> Alone {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what all others are judged by happens at the relay")]
+        match self {
+            // Which session a code gave, and whether it has come to the relay, is known on two sides.
+            Self::Cli02 => Alone { api: Judged::Nothing, relay: Judged::Nothing },
+            // Whose token it is that comes to the relay is known by the API.
+            Self::Cli06 => Alone { api: Judged::Only("what the API asked to wait for"), relay: Judged::Nothing },
+            _ => Alone { api: Judged::Nothing, relay: Judged::All },
+        }
+    }
 }
 
 /// Rules for endpoints that no observer at relay or API can judge, each with the reason.

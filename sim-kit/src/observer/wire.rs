@@ -6,6 +6,9 @@
 //!
 //! # What is proof
 //!
+//! When a frame is read says when it was sent only if the relay reads all the time. While it does not (a pause, a frame that a fault keeps, a rate that throttles,
+//! REL-21), or while faults keep what it sends, it tells so ([`WireObserver::hold`]), and the clock of that connection stands still.
+//!
 //! An endpoint is marked for what it sends, not for what is lost on its way. What it must have *known* counts as known once it has answered a
 //! Ping that left later, or after [`PATIENCE_MS`]: a frame spends at most 90 s on a line before one of its ends gives up, each way.
 
@@ -49,7 +52,10 @@ struct Session {
     /// The daemon's connection when it began.
     daemon: Option<u64>,
     state: SessionState,
-    init: Option<u64>,
+    /// The client has sent its HandshakeInit.
+    init: bool,
+    /// When that was sent to the daemon, on the clock of the daemon's connection.
+    offered: Option<u64>,
     accept: bool,
     from_client: Option<Last>,
     from_daemon: Option<Last>,
@@ -59,7 +65,9 @@ struct Session {
     paused: Option<Told>,
     /// The daemon was told that it is over, by a code that breaking has this rule.
     over: Option<(Rule, Told)>,
-    late: bool,
+    /// Its client, or its daemon, was found to keep it open without a handshake.
+    client_late: bool,
+    daemon_late: bool,
 }
 
 #[derive(Debug)]
@@ -122,7 +130,7 @@ impl WireObserver {
         if self.daemon == Some(id) {
             self.daemon = None;
         }
-        let quiet = at.saturating_sub(connection.last_in);
+        let quiet = connection.clock(at).saturating_sub(connection.last_in);
         if by == Some(Closer::Relay) && answered && quiet >= SILENCE_MS {
             let rule = connection.keepalive_rule();
             self.found.add(rule, None, || format!("sent nothing for {} s and then answered the close", quiet / 1_000));
@@ -152,11 +160,25 @@ impl WireObserver {
         }
     }
 
+    /// From now on, or no more, the relay does not read the connection, or what it sends there waits.
+    pub fn hold(&mut self, at: u64, id: u64, held: bool) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.hold(at, held);
+        }
+    }
+
+    /// A frame that was to go out lets others pass first. Which is not known: it is not told as sent.
+    pub fn put_behind(&mut self, id: u64, frame: &FrameSeen) {
+        if let Some(connection) = self.connections.get_mut(&id).filter(|_| frame.frame_type == Some(FrameType::Ping)) {
+            connection.unordered();
+        }
+    }
+
     /// A message came that no relay takes, and is answered by this close code (WIRE-03, WIRE-04).
     pub fn refused(&mut self, at: u64, id: u64, code: u16) {
         let Some(connection) = self.connections.get_mut(&id).filter(|connection| !connection.over) else { return };
         connection.over = true;
-        connection.last_in = at;
+        connection.last_in = connection.clock(at);
         match code {
             close::UNSUPPORTED => self.found.add(Rule::Wire03, None, || "a text message".to_owned()),
             close::TOO_LARGE => self.found.add(Rule::Wire04, None, || "a message of more than 1 MiB".to_owned()),
@@ -181,14 +203,16 @@ impl WireObserver {
         let entry = self.sessions.entry(session).or_insert(Session {
             daemon,
             state,
-            init: None,
+            init: false,
+            offered: None,
             accept: false,
             from_client: None,
             from_daemon: None,
             ready: None,
             paused: None,
             over: None,
-            late: false,
+            client_late: false,
+            daemon_late: false,
         });
         entry.state = state;
     }
@@ -239,18 +263,24 @@ impl WireObserver {
 
     /// A binary message goes out.
     pub fn sent(&mut self, at: u64, id: u64, frame: &FrameSeen) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.sent(at, frame);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.sent(at, frame);
+        if frame.frame_type == Some(FrameType::HandshakeInit)
+            && let Some(session) = frame.session.and_then(|session| self.sessions.get_mut(&session))
+            && session.daemon == Some(id)
+        {
+            session.offered.get_or_insert(connection.clock(at));
         }
     }
 
     /// A binary message came.
     pub fn received(&mut self, at: u64, id: u64, frame: &FrameSeen) {
         let Some(connection) = self.connections.get_mut(&id).filter(|connection| !connection.over) else { return };
-        connection.heard(at, frame, &mut self.found);
+        let clock = connection.clock(at);
+        connection.heard(clock, frame, &mut self.found);
         let signals = connection.role == Role::Daemon && frame.frame_type == Some(FrameType::Signal);
         let mut view = View {
-            at,
+            at: clock,
             id,
             connection,
             sessions: &mut self.sessions,
@@ -287,6 +317,7 @@ impl WireObserver {
 
 /// One message that came, with all that is known.
 struct View<'a> {
+    /// On the clock of the connection.
     at: u64,
     id: u64,
     connection: &'a mut Connection,
@@ -361,10 +392,10 @@ impl View<'_> {
             self.found.add(Rule::Cli11, frame.session, || format!("a {} while paused", frame.name()));
         }
         if frame_type == FrameType::HandshakeInit {
-            if session.init.is_some() {
+            if session.init {
                 self.found.add(Rule::Wire21, frame.session, || "a second handshake_init".to_owned());
             }
-            session.init = session.init.or(Some(self.at));
+            session.init = true;
             return;
         }
         if !session.accept && !self.connection.lossy {
@@ -381,8 +412,8 @@ impl View<'_> {
         }
         let Some(id) = self.connection.session else { return };
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if !session.late && (!session.accept || session.from_daemon.is_none()) {
-            session.late = true;
+        if !session.client_late && (!session.accept || session.from_daemon.is_none()) {
+            session.client_late = true;
             self.found.add(Rule::Cry11, Some(id), || {
                 format!("still there {} s after the WebSocket opened, without a handshake", open / 1_000)
             });
@@ -473,7 +504,7 @@ impl View<'_> {
             self.found.add(Rule::Dmn11, Some(id), || format!("a {} before Signal(ready)", frame.name()));
         }
         if frame_type == FrameType::HandshakeAccept {
-            if session.accept || session.init.is_none() {
+            if session.accept || !session.init {
                 let which = if session.accept { "a second handshake_accept" } else { "no handshake_init before it" };
                 self.found.add(Rule::Wire21, Some(id), || which.to_owned());
             }
@@ -490,13 +521,13 @@ impl View<'_> {
 
     fn daemon_handshakes(&mut self) {
         for (&id, session) in self.sessions.iter_mut() {
-            let since = session.init.map_or(0, |init| self.at.saturating_sub(init));
+            let since = session.offered.map_or(0, |offered| self.at.saturating_sub(offered));
             let here = session.daemon == Some(self.id) && session.state == SessionState::Paired;
             let whole = session.accept && session.from_client.is_some();
-            if here && !whole && !session.late && since >= HANDSHAKE_MS + PATIENCE_MS {
-                session.late = true;
+            if here && !whole && !session.daemon_late && since >= HANDSHAKE_MS + PATIENCE_MS {
+                session.daemon_late = true;
                 self.found.add(Rule::Cry11, Some(id), || {
-                    format!("kept a session {} s after its handshake_init, without a handshake", since / 1_000)
+                    format!("kept a session {} s after it got its handshake_init, without a handshake", since / 1_000)
                 });
             }
         }

@@ -6,6 +6,7 @@
 mod bench;
 mod connections;
 mod frames;
+mod holds;
 mod upgrades;
 
 use sideband_env::Timeline;

@@ -337,6 +337,12 @@ impl Peer {
         tokio::time::timeout(time, self.got.recv()).await.ok().flatten()
     }
 
+    /// What has come already.
+    #[allow(dead_code, reason = "not every test looks at what is there")]
+    pub(crate) fn try_got(&mut self) -> Option<Got> {
+        self.got.try_recv().ok()
+    }
+
     /// Proves that the relay still serves this peer, and that nothing else came.
     pub(crate) async fn is_undisturbed(&mut self) {
         self.send(Frame::Ping(Bytes::from_static(b"alive?")).encode());

@@ -17,8 +17,17 @@ pub(super) fn session() -> SessionId {
     SessionId::new(0xfeed_0000_0000_0007).unwrap()
 }
 
+/// A process that sees one side only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Api,
+    Relay,
+}
+
 pub(super) struct Bench {
     at: u64,
+    /// Whose events the whole observer sees, if not both sides'.
+    only: Option<Side>,
     daemon: &'static str,
     /// The HTTP connection that requests come on.
     http: Option<u64>,
@@ -31,7 +40,7 @@ pub(super) struct Bench {
 impl Default for Bench {
     fn default() -> Self {
         let (whole, wire) = (Observer::new(), WireObserver::new());
-        Self { at: 0, daemon: "d_1", http: Some(1), whole, wire, marks: Vec::new(), live: Vec::new() }
+        Self { at: 0, only: None, daemon: "d_1", http: Some(1), whole, wire, marks: Vec::new(), live: Vec::new() }
     }
 }
 
@@ -41,7 +50,21 @@ impl Bench {
         self
     }
 
+    /// A process that sees this side only.
+    pub(super) fn alone(side: Side) -> Self {
+        Self { only: Some(side), ..Self::default() }
+    }
+
+    /// What the whole observer found.
+    pub(super) fn found(&self) -> impl Iterator<Item = Rule> {
+        self.marks.iter().map(|mark| mark.rule)
+    }
+
     pub(super) fn event(&mut self, session: Option<SessionId>, kind: EventKind) -> &mut Self {
+        let side = if matches!(kind, EventKind::Request { .. }) { Side::Api } else { Side::Relay };
+        if self.only.is_some_and(|only| only != side) {
+            return self;
+        }
         let event =
             Event { at: self.at, host: "relay".to_owned(), daemon: Some(self.daemon.to_owned()), session, kind };
         let text = serde_json::to_string(&event).unwrap();
@@ -102,6 +125,11 @@ impl Bench {
     pub(super) fn drops(&mut self, id: u64) -> &mut Self {
         self.event(None, EventKind::RateLimited { connection: id, frames: 3 });
         self.live(|wire, at| wire.unseen(at, id))
+    }
+
+    pub(super) fn holds(&mut self, id: u64, held: bool) -> &mut Self {
+        self.event(None, EventKind::Held { connection: id, held });
+        self.live(|wire, at| wire.hold(at, id, held))
     }
 
     fn frame(&mut self, id: u64, direction: Direction, message: &[u8]) -> &mut Self {
@@ -201,6 +229,20 @@ impl Bench {
         self.event(about, EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms })
     }
 
+    /// The same, by a request that took so long to be answered.
+    pub(super) fn asks_for(
+        &mut self,
+        procedure: &str,
+        status: u16,
+        who: &str,
+        retry_after_ms: Option<u64>,
+        took_ms: u64,
+    ) -> &mut Self {
+        let (procedure, caller, http) = (procedure.to_owned(), Some(who.to_owned()), self.http);
+        let (token, code) = (None, None);
+        self.event(None, EventKind::Request { procedure, status, caller, code, token, http, retry_after_ms, took_ms })
+    }
+
     /// From now on requests come on this HTTP connection; on none that is one program's.
     pub(super) fn on(&mut self, http: impl Into<Option<u64>>) -> &mut Self {
         self.http = http.into();
@@ -227,6 +269,16 @@ impl Bench {
     }
 
     pub(super) fn upgrade_refused(&mut self, role: Role, token: &str, retry_after_ms: Option<u64>) -> &mut Self {
+        self.upgrade_of_refused((role == Role::Client).then(session), role, token, retry_after_ms)
+    }
+
+    pub(super) fn upgrade_of_refused(
+        &mut self,
+        about: Option<SessionId>,
+        role: Role,
+        token: &str,
+        retry_after_ms: Option<u64>,
+    ) -> &mut Self {
         let kind = EventKind::UpgradeRefused {
             status: 503,
             code: "unavailable".to_owned(),
@@ -235,7 +287,7 @@ impl Bench {
             token: Some(token.to_owned()),
             retry_after_ms,
         };
-        self.event((role == Role::Client).then(session), kind)
+        self.event(about, kind)
     }
 }
 

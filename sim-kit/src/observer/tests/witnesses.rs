@@ -25,12 +25,13 @@ macro_rules! witnesses {
             assert_eq!(run($holds), []);
         })*
 
-        const WITNESSED: &[(Rule, Role)] = &[$((Rule::$rule, Role::$role),)*];
+        const WITNESSED: &[(Rule, Role, fn(&mut Bench))] = &[$((Rule::$rule, Role::$role, $breaks),)*];
     };
 }
 
 const ASK: &str = "relay.createSession";
 const REDEEM: &str = "quickConnect.redeem";
+const RENEW: &str = "daemon.renewToken";
 const MIB: u16 = 1009;
 const TEXT: u16 = 1003;
 
@@ -62,22 +63,35 @@ fn afresh(bench: &mut Bench, resumes: bool) -> &mut Bench {
     bench.paused().daemon_opens(3, resumes).state(SessionState::Gone)
 }
 
-/// The relay told a daemon to wait for 5 s.
-fn told_by_the_relay(bench: &mut Bench) -> &mut Bench {
-    bench.renews("k", 9).upgrade_refused(Role::Daemon, "t9", Some(5_000))
+/// As many as may wait at one time were told to wait for a minute, one each second.
+fn told_to_wait<'a>(bench: &'a mut Bench, procedure: &str, who: &str) -> &'a mut Bench {
+    for _ in 0..MOST_SHARING {
+        bench.after(1_000).asks(procedure, 429, who, Some(60_000));
+    }
+    bench
 }
 
-/// A code's session was lost.
-fn lost(bench: &mut Bench) -> &mut Bench {
-    bench.asks(REDEEM, 200, "q", None).active().closes(CLIENT, None, None, false)
+/// The relay told as many processes of a daemon as may wait at one time to wait for a minute, each on its own HTTP connection.
+fn daemons_told_by_the_relay(bench: &mut Bench) -> &mut Bench {
+    for n in 100..100 + MOST_SHARING as u64 {
+        bench.after(1_000).on(n).renews("k", n).upgrade_refused(Role::Daemon, &format!("t{n}"), Some(60_000));
+    }
+    bench
 }
 
-/// Two sessions of one caller lived at once.
-fn several(bench: &mut Bench) -> &mut Bench {
-    bench.asks(ASK, 200, "u", None).active();
-    bench.asks_about(Some(five()), ASK, 200, "u", None);
-    bench.opens(5, Role::Client, Some(five()), "c5", false);
-    bench.closes(5, None, None, false).closes(CLIENT, None, None, false)
+/// The relay told as many clients on one HTTP connection as may wait at one time to wait for a minute.
+fn clients_told_by_the_relay(bench: &mut Bench) -> &mut Bench {
+    for n in 100..100 + MOST_SHARING as u64 {
+        let about = Some(SessionId::new(n).unwrap());
+        bench.after(1_000).asks_about(about, ASK, 200, "u", None);
+        bench.upgrade_of_refused(about, Role::Client, &format!("c{n}"), Some(60_000));
+    }
+    bench
+}
+
+/// A code is redeemed, and its session is at the relay.
+fn redeemed(bench: &mut Bench) -> &mut Bench {
+    bench.asks(REDEEM, 200, "q", None).active()
 }
 
 witnesses! {
@@ -223,59 +237,71 @@ witnesses! {
         breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(CLIENT, 225); },
         holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(CLIENT, 180); };
     cry_11_a_handshake_is_kept_open_by_a_daemon: Cry11 by Daemon,
-        breaks |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).lives(DAEMON, 225); },
-        holds |b| { b.paired().says(CLIENT, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)).lives(DAEMON, 225); };
+        breaks |b| { b.paired().says(CLIENT, init()).relay_says(DAEMON, init()).says(DAEMON, accept()).lives(DAEMON, 225); },
+        holds |b| { b.paired().says(CLIENT, init()).relay_says(DAEMON, init()).says(DAEMON, accept()).says(CLIENT, data(1, 0)).lives(DAEMON, 225); };
+    cry_11_a_daemon_keeps_nothing_whose_init_it_never_got: Cry11 by Daemon,
+        breaks |b| { b.paired().says(CLIENT, init()).lives(DAEMON, 45).relay_says(DAEMON, init()).lives(DAEMON, 225); },
+        holds |b| { b.paired().says(CLIENT, init()).lives(DAEMON, 225); };
     cli_01_a_session_comes_again: Cli01 by Client,
         breaks |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).upgrade_refused(Role::Client, "c1", None); },
         holds |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false).opens(9, Role::Client, Some(five()), "c9", false); };
-    cli_02_a_code_is_redeemed_again: Cli02 by Client,
-        breaks |b| { lost(b).asks(REDEEM, 404, "q", None); },
-        holds |b| { b.asks(REDEEM, 200, "q", None).asks(REDEEM, 404, "q", None).active(); };
-    cli_02_who_redeems_beside_a_live_session_is_another: Cli02 by Client,
-        breaks |b| { b.asks(REDEEM, 200, "q", None).active().closes(CLIENT, Some(1000), Some(Closer::Relay), true).asks(REDEEM, 404, "q", None); },
-        holds |b| { b.asks(REDEEM, 200, "q", None).active().asks(REDEEM, 404, "q", None).closes(CLIENT, Some(1000), Some(Closer::Peer), false).asks(REDEEM, 404, "q", None); };
+    cli_02_a_code_is_redeemed_again_and_again_after_its_line_was_lost: Cli02 by Client,
+        breaks |b| { redeemed(b).closes(CLIENT, None, None, false).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { redeemed(b).closes(CLIENT, None, None, false).asks(REDEEM, 404, "q", None); };
+    cli_02_a_code_is_redeemed_again_and_again_after_a_close: Cli02 by Client,
+        breaks |b| { redeemed(b).closes(CLIENT, Some(1000), Some(Closer::Peer), true).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { redeemed(b).closes(CLIENT, Some(1000), Some(Closer::Peer), true).asks(REDEEM, 404, "q", None); };
+    cli_02_a_code_is_redeemed_again_and_again_beside_its_session: Cli02 by Client,
+        breaks |b| { redeemed(b).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { redeemed(b).asks(REDEEM, 404, "q", None); };
+    cli_02_a_second_client_may_try_again_what_may_be_tried_again: Cli02 by Client,
+        breaks |b| { redeemed(b).asks(REDEEM, 404, "q", None).asks(REDEEM, 400, "q", None); },
+        holds |b| { redeemed(b).asks(REDEEM, 500, "q", None).asks(REDEEM, 429, "q", None).asks(REDEEM, 404, "q", None); };
+    cli_02_an_answer_that_nobody_read_may_be_asked_for_again: Cli02 by Client,
+        breaks |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { b.asks(REDEEM, 200, "q", None).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None).active(); };
     cli_02_another_who_has_the_code_redeems_once: Cli02 by Client,
-        breaks |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None).asks(REDEEM, 404, "q", None); },
-        holds |b| { lost(b).on(2).asks(REDEEM, 404, "q", None).on(None).asks(REDEEM, 404, "q", None); };
+        breaks |b| { redeemed(b).on(2).asks(REDEEM, 404, "q", None).on(1).asks(REDEEM, 404, "q", None).asks(REDEEM, 404, "q", None); },
+        holds |b| { redeemed(b); for n in [2, 3] { b.on(n).asks(REDEEM, 404, "q", None).on(None).asks(REDEEM, 404, "q", None); } };
     cli_02_a_redeemed_session_comes_again: Cli02 by Client,
         breaks |b| { b.asks(REDEEM, 200, "q", None).active().upgrade_refused(Role::Client, "c1", None); },
         holds |b| { b.asks(REDEEM, 200, "q", None).upgrade_refused(Role::Client, "c1", None); };
     cli_06_a_retry_after_is_ignored_by_a_client: Cli06 by Client,
-        breaks |b| { b.asks(ASK, 429, "u", Some(2_000)).after(1_900).asks(ASK, 200, "u", None); },
-        holds |b| { b.asks(ASK, 429, "u", Some(2_000)).after(1_960).asks(ASK, 200, "u", None); };
-    cli_06_a_retry_after_is_ignored_by_a_daemon: Cli06 by Daemon,
-        breaks |b| { b.asks("daemon.renewToken", 503, "k", Some(600_000)).after(119_900).asks("daemon.renewToken", 200, "k", None); },
-        holds |b| { b.asks("daemon.renewToken", 503, "k", Some(600_000)).after(120_000).asks("daemon.renewToken", 200, "k", None); };
+        breaks |b| { told_to_wait(b, ASK, "u").after(1_000).asks(ASK, 429, "u", Some(60_000)); },
+        holds |b| { told_to_wait(b, ASK, "u").after(45_000); for _ in 0..200 { b.asks(ASK, 429, "u", Some(60_000)).after(60_000 / 16); } };
+    cli_06_whose_wait_is_over_may_ask: Cli06 by Client,
+        breaks |b| { told_to_wait(b, ASK, "u").after(44_900).asks(ASK, 200, "u", None); },
+        holds |b| { told_to_wait(b, ASK, "u").after(44_960).asks(ASK, 200, "u", None); };
+    cli_06_a_retry_after_is_ignored_by_a_daemon_that_keeps_no_connection: Cli06 by Daemon,
+        breaks |b| { for n in 0..20 { b.on(n).after(100).asks(RENEW, 503, "k", Some(600_000)); } },
+        holds |b| { for n in 0..20 { b.on(n).after(120_000).asks(RENEW, 503, "k", Some(600_000)); } };
+    cli_06_a_daemon_behind_a_proxy_has_its_key: Cli06 by Daemon,
+        breaks |b| { told_to_wait(b.on(None), RENEW, "k").asks(RENEW, 429, "k", None); },
+        holds |b| { told_to_wait(b.on(None), RENEW, "k").asks(RENEW, 429, "other", None); };
     cli_06_another_on_another_connection_is_not_who_was_told: Cli06 by Client,
-        breaks |b| { b.asks(ASK, 429, "u", Some(2_000)).on(2).asks(ASK, 200, "u", None).on(1).after(500).asks(ASK, 200, "u", None); },
-        holds |b| { b.asks(ASK, 429, "u", Some(2_000)).on(2).asks(ASK, 200, "u", None).after(500).asks(ASK, 200, "u", None); };
+        breaks |b| { told_to_wait(b, ASK, "u").on(2).asks(ASK, 200, "u", None).on(1).asks(ASK, 200, "u", None); },
+        holds |b| { told_to_wait(b, ASK, "u").on(2).asks(ASK, 200, "u", None).asks(ASK, 200, "u", None); };
     cli_06_a_page_that_is_loaded_again_was_not_told: Cli06 by Client,
-        breaks |b| { b.asks(ASK, 429, "u", Some(2_000)).asks(ASK, 429, "u", Some(2_000)); },
-        holds |b| { b.on(None).asks(ASK, 429, "u", Some(2_000)).asks(ASK, 429, "u", Some(2_000)); };
+        breaks |b| { told_to_wait(b, ASK, "u").asks(ASK, 429, "u", Some(2_000)); },
+        holds |b| { told_to_wait(b.on(None), ASK, "u").asks(ASK, 429, "u", Some(2_000)); };
     cli_06_another_daemon_s_client_was_not_told: Cli06 by Client,
-        breaks |b| { b.of("d_2").asks(ASK, 429, "u", Some(2_000)).asks(ASK, 200, "u", None); },
-        holds |b| { b.of("d_2").asks(ASK, 429, "u", Some(2_000)).of("d_1").asks(ASK, 200, "u", None); };
+        breaks |b| { told_to_wait(b.of("d_2"), ASK, "u").asks(ASK, 200, "u", None); },
+        holds |b| { told_to_wait(b.of("d_2"), ASK, "u").of("d_1").asks(ASK, 200, "u", None); };
     cli_06_a_code_is_tried_again_at_once: Cli06 by Client,
-        breaks |b| { b.asks(REDEEM, 429, "q", Some(2_000)).asks(REDEEM, 200, "q", None); },
-        holds |b| { b.asks(REDEEM, 429, "q", Some(2_000)).on(2).asks(REDEEM, 200, "q", None); };
+        breaks |b| { told_to_wait(b, REDEEM, "q").asks(REDEEM, 200, "q", None); },
+        holds |b| { told_to_wait(b, REDEEM, "q").on(2).asks(REDEEM, 200, "q", None); };
     cli_06_a_daemon_that_was_started_again_was_not_told: Cli06 by Daemon,
-        breaks |b| { b.asks("daemon.renewToken", 429, "k", Some(9_000)).after(1_000).asks("daemon.renewToken", 200, "k", None); },
-        holds |b| { b.asks("daemon.renewToken", 429, "k", Some(9_000)).on(2).after(1_000).asks("daemon.renewToken", 200, "k", None); };
+        breaks |b| { told_to_wait(b, RENEW, "k").asks(RENEW, 200, "k", None); },
+        holds |b| { for _ in 1..MOST_SHARING { b.asks(RENEW, 429, "k", Some(60_000)); } b.asks(RENEW, 200, "k", None); };
     cli_06_a_retry_after_of_the_relay_is_ignored_by_a_daemon: Cli06 by Daemon,
-        breaks |b| { told_by_the_relay(b).after(1_000).renews("k", DAEMON).daemon_opens(DAEMON, true); },
-        holds |b| { told_by_the_relay(b).after(1_000).renews("k", DAEMON).after(4_000).daemon_opens(DAEMON, true); };
-    cli_06_another_process_of_a_daemon_was_not_told_by_the_relay: Cli06 by Daemon,
-        breaks |b| { told_by_the_relay(b).renews("k", 8).upgrade_refused(Role::Daemon, "t8", None); },
-        holds |b| { told_by_the_relay(b).on(2).renews("k", DAEMON).daemon_opens(DAEMON, true); };
+        breaks |b| { daemons_told_by_the_relay(b).renews("k", DAEMON).after(44_000).daemon_opens(DAEMON, true); },
+        holds |b| { daemons_told_by_the_relay(b).renews("k", DAEMON).after(45_000).daemon_opens(DAEMON, true); };
+    cli_06_another_daemon_was_not_told_by_the_relay: Cli06 by Daemon,
+        breaks |b| { daemons_told_by_the_relay(b).renews("k", DAEMON).daemon_opens(DAEMON, true); },
+        holds |b| { daemons_told_by_the_relay(b).renews("l", DAEMON).daemon_opens(DAEMON, true); };
     cli_06_a_retry_after_of_the_relay_is_ignored_by_a_client: Cli06 by Client,
-        breaks |b| { b.asks(ASK, 200, "u", None).upgrade_refused(Role::Client, "c1", Some(5_000)).comes_with(five(), 5, 1); },
-        holds |b| { b.asks(ASK, 200, "u", None).upgrade_refused(Role::Client, "c1", Some(5_000)).comes_with(five(), 5, 2); };
-    cli_06_a_caller_that_is_several_is_not_judged: Cli06 by Client,
-        breaks |b| { several(b).after(600_000).asks(ASK, 429, "u", Some(2_000)).asks(ASK, 500, "u", None); },
-        holds |b| { several(b).after(599_999).asks(ASK, 429, "u", Some(2_000)).asks(ASK, 500, "u", None); };
-    cli_06_who_asks_beside_a_live_session_is_another: Cli06 by Client,
-        breaks |b| { b.asks(ASK, 200, "u", None).active().closes(CLIENT, None, None, false); b.asks(ASK, 429, "u", Some(2_000)).asks(ASK, 200, "u", None); },
-        holds |b| { b.asks(ASK, 200, "u", None).active().asks(ASK, 429, "u", Some(2_000)).closes(CLIENT, None, None, false).asks(ASK, 200, "u", None); };
+        breaks |b| { clients_told_by_the_relay(b).comes_with(five(), 5, 1); },
+        holds |b| { clients_told_by_the_relay(b).comes_with(five(), 5, 2); };
     cli_11_data_while_paused: Cli11 by Client,
         breaks |b| { b.paused().pings(CLIENT).says(CLIENT, data(1, 1)); },
         holds |b| { b.paused().says(CLIENT, data(1, 1)).pings(CLIENT).says(CLIENT, ping(b"")); };
@@ -331,8 +357,30 @@ witnesses! {
 
 #[test]
 fn every_rule_is_witnessed_for_everybody_whom_it_binds() {
-    let witnessed: BTreeSet<_> = WITNESSED.iter().copied().collect();
+    let witnessed: BTreeSet<_> = WITNESSED.iter().map(|&(rule, role, _)| (rule, role)).collect();
     let judged: BTreeSet<_> =
         Rule::ALL.iter().flat_map(|&rule| rule.binds().iter().map(move |&role| (rule, role))).collect();
     assert_eq!(witnessed, judged);
+}
+
+/// What is judged where API and relay are apart is what [`Rule::alone`] says: all that breaks the rule, some of it, or nothing.
+#[test]
+fn a_process_that_sees_one_side_judges_what_the_table_says() {
+    for &rule in Rule::ALL {
+        let alone = rule.alone();
+        for (side, judged) in [(Side::Api, alone.api), (Side::Relay, alone.relay)] {
+            let found = WITNESSED.iter().filter(|(of, _, _)| *of == rule).map(|(_, _, breaks)| {
+                let mut bench = Bench::alone(side);
+                breaks(&mut bench);
+                bench.found().any(|found| found == rule)
+            });
+            let found: BTreeSet<bool> = found.collect();
+            let wanted = match judged {
+                Judged::All => BTreeSet::from([true]),
+                Judged::Only(_) => BTreeSet::from([true, false]),
+                Judged::Nothing => BTreeSet::from([false]),
+            };
+            assert_eq!(found, wanted, "{} at {side:?}", rule.id());
+        }
+    }
 }
