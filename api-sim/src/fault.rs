@@ -105,7 +105,18 @@ impl Api {
         }
     }
 
-    /// The user and the daemon that a request names.
+    /// Notes the daemon and the code that a request names, for its event.
+    pub(crate) fn name_whom(
+        &self,
+        procedure: Procedure,
+        credential: Option<&str>,
+        input: Option<&Value>,
+        about: &mut About,
+    ) {
+        let (_user, _daemon) = self.named(procedure, credential, input, about);
+    }
+
+    /// The user and the daemon that a request names; what of it is known is noted.
     fn named(
         &self,
         procedure: Procedure,
