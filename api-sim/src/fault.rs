@@ -213,6 +213,7 @@ impl Api {
 
     /// Waits, unless the rule is gone or the server shuts down before.
     async fn delay<A>(&self, fault: &Fired<A>, time: Duration, stopping: &mut Option<Stopping>) {
+        let _held = stopping.as_ref().map(Stopping::hold);
         tokio::select! {
             biased;
             () = stopped(stopping) => {}
@@ -223,6 +224,7 @@ impl Api {
 
     /// Waits until the rule is gone or over, or the server shuts down.
     async fn hang<A>(&self, fault: &Fired<A>, stopping: &mut Option<Stopping>) -> Waited {
+        let _held = stopping.as_ref().map(Stopping::hold);
         tokio::select! {
             biased;
             () = stopped(stopping) => Waited::Stopped,
