@@ -105,7 +105,18 @@ impl Api {
         }
     }
 
-    /// The user and the daemon that a request names.
+    /// Notes the daemon and the code that a request names, for its event.
+    pub(crate) fn name_whom(
+        &self,
+        procedure: Procedure,
+        credential: Option<&str>,
+        input: Option<&Value>,
+        about: &mut About,
+    ) {
+        let (_user, _daemon) = self.named(procedure, credential, input, about);
+    }
+
+    /// The user and the daemon that a request names; what of it is known is noted.
     fn named(
         &self,
         procedure: Procedure,
@@ -202,6 +213,7 @@ impl Api {
 
     /// Waits, unless the rule is gone or the server shuts down before.
     async fn delay<A>(&self, fault: &Fired<A>, time: Duration, stopping: &mut Option<Stopping>) {
+        let _held = stopping.as_ref().map(Stopping::hold);
         tokio::select! {
             biased;
             () = stopped(stopping) => {}
@@ -212,6 +224,7 @@ impl Api {
 
     /// Waits until the rule is gone or over, or the server shuts down.
     async fn hang<A>(&self, fault: &Fired<A>, stopping: &mut Option<Stopping>) -> Waited {
+        let _held = stopping.as_ref().map(Stopping::hold);
         tokio::select! {
             biased;
             () = stopped(stopping) => Waited::Stopped,

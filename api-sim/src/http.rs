@@ -1,8 +1,9 @@
 //! Requests, checked in the order of API-09: origin, procedure, method, size, JSON, credential, input, then the procedure's
 //! own checks. Every answer is JSON, errors too, and has its CORS headers (API-06).
 //!
-//! Faults of the plan come after origin, procedure and method, and before all else that is judged ◇: a page that may not ask
-//! learns nothing of them, and no preflight is disturbed. To ask for the key set is a matter of its own (`keys`).
+//! The rate comes after origin, procedure and method, and before all else that is judged ◇, and then the faults of the plan: a page
+//! that may not ask learns nothing of either, and no preflight is disturbed. The body is read before both, to its limit, since it
+//! tells whom a request is about. To ask for the key set is a matter of its own (`keys`).
 
 use axum::{
     Router,
@@ -123,10 +124,14 @@ async fn answer(api: &Api, parts: &Parts, body: Body, route: Route, about: &mut 
     }
     let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0.ip());
     let credential = bearer_token(&parts.headers);
-    api.check_rate(credential, peer)?;
-    api.break_credential(procedure, credential)?;
     let input = read_input(&parts.headers, body, api.has(ApiQuirk::TakesBareInputOnly)).await;
     let input = api.break_reading(input);
+    // Not before the body was read: it says whom a request is about, and its connection is of use for the next one.
+    if let Err(failure) = api.check_rate(credential, peer) {
+        api.name_whom(procedure, credential, input.as_ref().ok(), about);
+        return Err(failure);
+    }
+    api.break_credential(procedure, credential)?;
     let stopping = parts.extensions.get::<Stopping>().cloned();
     let mut remains = api.faults_of_request(procedure, credential, input.as_ref().ok(), stopping, about).await;
     if let Some(answer) = remains.answer.take() {

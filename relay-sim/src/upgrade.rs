@@ -249,11 +249,14 @@ async fn upgrade(relay: &Relay, mut request: Request, about: &mut About) -> Resu
     let by_header = request.headers().contains_key(header::AUTHORIZATION);
     let by_query = !relay.config().danger_quirks.has(RelayQuirk::HeedsHeaderOnly);
     let (path, token) = (request.uri().path(), token(&request).filter(|_| by_header || by_query));
-    let spared = faults::faults_of_upgrade(relay, path, token.as_deref(), stopping, &mut about.faults).await?;
+    let spared = faults::faults_of_upgrade(relay, path, token.as_deref(), stopping.clone(), &mut about.faults).await?;
+    // The keys may be long in coming, for all who ask.
+    let held = stopping.as_ref().map(Stopping::hold);
     let grant = relay.keys().check(token.as_deref(), spared.clock_shift).await.map_err(|denied| match denied {
         Denied::Token(refusal) => Refused::Token(refusal),
         Denied::NoKeys => Refused::NoKeys,
     })?;
+    drop(held);
     *about = About { faults: about.faults.take(), ..About::of(&grant) };
     grant_access(relay, grant, about.token.clone(), spared.clock_shift, on_upgrade)?;
     Ok(switching_protocols(accept))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sideband_sim_kit::{
-    fault::{FaultEngine, FaultPlan, Format},
+    fault::{self, FaultEngine, FaultPlan, Format},
     server::{ServeOptions, serve},
 };
 use tokio::{
@@ -40,6 +40,10 @@ impl Listener for Tcp {
 }
 
 async fn wired(rule: &str) -> Wired {
+    wired_with(rule, ServeOptions::default()).await
+}
+
+async fn wired_with(rule: &str, options: ServeOptions) -> Wired {
     let mut world = world(config());
     let engine = FaultEngine::new(Timeline::start());
     engine.set(FaultPlan::parse(&format!("[[fault]]\nid = \"f\"\n{rule}"), Format::Toml).unwrap()).unwrap();
@@ -48,7 +52,9 @@ async fn wired(rule: &str) -> Wired {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = serve(Box::new(Tcp(listener)), world.router.clone(), ServeOptions::default(), async {
+    let admin = Router::from(fault::admin::routes(engine.clone(), fault::Place::OF_CLOUD));
+    let app = Router::new().nest("/__sim", admin).merge(world.router.clone());
+    let served = serve(Box::new(Tcp(listener)), app, options, async {
         drop(stopped.await);
     });
     Wired { world, engine, addr, stop: Some(stop), task: tokio::spawn(served) }
@@ -145,6 +151,41 @@ async fn a_client_that_goes_away_during_a_hang_leaves_nothing_behind() {
     within(wired.task).await.unwrap();
     let sessions = wired.world.requests().iter().filter(|(_, status)| *status == 200).count();
     assert_eq!(sessions, 1, "no session was made for nobody: {:?}", wired.world.requests());
+}
+
+/// Requests that a rule holds, from more connections than there may be, do not keep out who takes the rule away.
+#[tokio::test]
+async fn held_requests_make_room_for_the_admin_api() {
+    for (on, request, held) in [
+        (
+            "api.request",
+            "POST /api/trpc/daemon.renewToken HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}",
+            "\"hang\"",
+        ),
+        ("api.request", "POST /api/trpc/daemon.renewToken HTTP/1.1\r\nhost: x\r\n\r\n", "{ delay = \"1h\" }"),
+        ("keys", "GET /.well-known/jwks.json HTTP/1.1\r\nhost: x\r\n\r\n", "\"hang\""),
+    ] {
+        let options = ServeOptions { max_connections: 4, ..ServeOptions::default() };
+        let wired = wired_with(&format!("on = \"{on}\"\ndo = {held}"), options).await;
+        let mut events = wired.world.events.subscribe();
+        let mut crowd = Vec::new();
+        for number in 1..=20 {
+            let mut stream = TcpStream::connect(wired.addr).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let event = within(events.recv()).await.unwrap();
+            assert!(matches!(event.kind, EventKind::Fault { number: n, .. } if n == number), "{event:?}");
+            crowd.push(stream);
+        }
+        let mut owner = TcpStream::connect(wired.addr).await.unwrap();
+        owner.write_all(b"DELETE /__sim/faults HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let answer = all_of(&mut owner).await;
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{on} {held}: {}", String::from_utf8_lossy(&answer));
+        // The oldest were cut for it, the newest go on.
+        assert_eq!(all_of(&mut crowd[0]).await, b"");
+        let newest = crowd.last_mut().unwrap();
+        newest.shutdown().await.unwrap();
+        assert!(all_of(newest).await.starts_with(b"HTTP/1.1 "), "{on} {held}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

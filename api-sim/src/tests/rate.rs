@@ -3,12 +3,21 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sideband_sim_kit::{limits::ApiLimitsPatch, server::PeerAddr};
+use sideband_sim_kit::{
+    event::Event,
+    limits::ApiLimitsPatch,
+    server::{PeerAddr, ServeOptions, serve},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 
 fn limited() -> World {
-    world(ApiConfig { rate_limit: Some("3/7500ms".parse().unwrap()), ..config() })
+    limited_to("3/7500ms")
+}
+
+fn limited_to(rate: &str) -> World {
+    world(ApiConfig { rate_limit: Some(rate.parse().unwrap()), ..config() })
 }
 
 async fn from(world: &World, peer: &str, credential: &str) -> Answer {
@@ -84,4 +93,88 @@ async fn api_09_the_rate_is_shown_and_changed_while_it_runs_and_comes_back_at_a_
     }
     world.api.reset().unwrap();
     assert_eq!(admin.api_limits().await.unwrap().rate, Some("3/7500ms".parse().unwrap()));
+}
+
+/// The last event, which is of a request that was over the rate.
+fn refused(world: &World) -> Event {
+    let event = world.events.recent().pop().unwrap();
+    assert!(matches!(event.kind, EventKind::Request { status: 429, retry_after_ms: Some(_), .. }), "{event:?}");
+    event
+}
+
+#[tokio::test(start_paused = true)]
+async fn api_09_a_refusal_by_the_rate_names_whom_it_is_about() {
+    let world = limited_to("1/1h");
+    let mine = Some(world.boot.daemon_id.as_str());
+    let code = world.call("quickConnect.create", world.key(), json!({})).await.text("code");
+    assert_eq!(world.call("quickConnect.create", world.key(), json!({})).await.status, 429);
+    assert_eq!(refused(&world).daemon.as_deref(), mine);
+    assert_eq!(world.call("daemon.renewToken", world.key(), json!(null)).await.status, 429);
+    assert_eq!(refused(&world).daemon.as_deref(), mine);
+    world.create_session(&world.boot.daemon_id).await.data();
+    for (daemon, named) in [(world.boot.daemon_id.as_str(), mine), ("d_nobody", None)] {
+        assert_eq!(world.create_session(daemon).await.status, 429);
+        assert_eq!(refused(&world).daemon.as_deref(), named, "only what is known is told");
+    }
+    world.call("quickConnect.redeem", "", json!({"code": "aaaa-aaaa-aaaa"})).await;
+    assert_eq!(world.call("quickConnect.redeem", "", json!({"code": code})).await.status, 429);
+    let event = refused(&world);
+    assert_eq!(event.daemon.as_deref(), mine);
+    assert!(matches!(event.kind, EventKind::Request { code: Some(name), .. } if name == world.api.name_of(&code)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn api_09_over_the_rate_whatever_is_wrong_is_429() {
+    let world = limited_to("1/1h");
+    assert_eq!(from(&world, "10.0.0.1:9", "").await.status, 401);
+    for body in [String::new(), "{".to_owned(), "{".repeat(65_537)] {
+        let mut request = request("daemon.renewToken", "", body);
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:9".parse().unwrap()));
+        assert_eq!(send(&world.router, request).await.failure(), (429, "TOO_MANY_REQUESTS".into()));
+    }
+}
+
+/// Accepts one stream.
+struct One(Option<DuplexStream>);
+
+impl Listener for One {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
+        let Some(stream) = self.0.take() else { return Box::pin(std::future::pending()) };
+        Box::pin(async { Ok((Box::new(stream) as BoxStream, SocketAddr::from(([10, 0, 0, 1], 9)))) })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from(([10, 0, 0, 2], 80)))
+    }
+}
+
+/// Sends header and body apart, by a clock that goes on when the server has nothing left to do; the status.
+async fn apart(stream: &mut DuplexStream, procedure: &str) -> String {
+    let header = format!("POST /api/trpc/{procedure} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n");
+    stream.write_all(header.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stream.write_all(b"null").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}}}") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(!answer.contains("connection: close"), "{answer}");
+    answer[9..12].to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn api_09_a_connection_that_was_refused_by_the_rate_goes_on() {
+    let world = limited_to("1/1h");
+    let (mut near, far) = tokio::io::duplex(16_384);
+    let listener = Box::new(One(Some(far)));
+    tokio::spawn(serve(listener, world.router.clone(), ServeOptions::default(), std::future::pending()));
+    for status in ["401", "429", "429"] {
+        assert_eq!(apart(&mut near, "daemon.renewToken").await, status);
+    }
+    // Nor does it break where the body is of no interest.
+    for procedure in ["no.such", "daemon.renewToken"] {
+        apart(&mut near, procedure).await;
+    }
+    assert_eq!(world.requests().len(), 5);
 }

@@ -66,6 +66,7 @@ pub(crate) async fn faults_of_upgrade(
 
 /// Waits, unless the rule is gone or the server shuts down before.
 async fn delay<A>(faults: &FaultEngine, fault: &Fired<A>, time: Duration, stopping: &mut Option<Stopping>) {
+    let _held = stopping.as_ref().map(Stopping::hold);
     tokio::select! {
         biased;
         () = stopped(stopping) => {}
@@ -76,6 +77,7 @@ async fn delay<A>(faults: &FaultEngine, fault: &Fired<A>, time: Duration, stoppi
 
 /// Waits until the rule is gone or over; when the server shuts down before, the connection ends.
 async fn hang<A>(faults: &FaultEngine, fault: &Fired<A>, stopping: &mut Option<Stopping>) -> Result<(), NoUpgrade> {
+    let _held = stopping.as_ref().map(Stopping::hold);
     tokio::select! {
         biased;
         () = stopped(stopping) => Err(NoUpgrade::Cut),
