@@ -101,6 +101,8 @@ pub(crate) fn describe(event: &Event, sessions: &mut Sessions) -> String {
         EventKind::Control { connection, code } => format!("#{connection} control {code}"),
         EventKind::Session { state } => state.clone(),
         EventKind::Dropped { connection, reason } => format!("#{connection} dropped: {reason}"),
+        EventKind::Held { connection, held: true } => format!("#{connection} held back"),
+        EventKind::Held { connection, held: false } => format!("#{connection} held back no more"),
         EventKind::KeySet { result } => format!("key set: {result}"),
         EventKind::Request { procedure, status, .. } => format!("{procedure} {status}"),
         EventKind::KeysRotated { hard, .. } => format!("keys rotated (hard: {hard})"),

@@ -347,6 +347,7 @@ impl EventKind {
             Self::Session { .. } => "session",
             Self::Dropped { .. } => "dropped",
             Self::RateLimited { .. } => "rate_limited",
+            Self::Held { .. } => "held",
             Self::Swept { .. } => "swept",
             Self::Restarted => "restarted",
             Self::LimitsChanged => "limits_changed",
@@ -368,7 +369,7 @@ impl EventKind {
     }
 
     /// Every kind's name.
-    pub const NAMES: [&'static str; 26] = [
+    pub const NAMES: [&'static str; 27] = [
         "opened",
         "closed",
         "message_refused",
@@ -378,6 +379,7 @@ impl EventKind {
         "session",
         "dropped",
         "rate_limited",
+        "held",
         "swept",
         "restarted",
         "limits_changed",
