@@ -201,8 +201,8 @@ impl Arriving {
         Pin::new(&mut self.body).poll_frame(cx).map_err(axum::BoxError::from)
     }
 
-    /// Whether all of it comes, and is little.
-    async fn is_little(mut self) -> bool {
+    /// Whether all of it comes, and is of a size that is read though nobody wants it.
+    async fn arrives(mut self) -> bool {
         let mut room = MAX_REST;
         if self.body.size_hint().lower() > room {
             return false;
@@ -353,7 +353,7 @@ async fn serve_connection(
             let is_read = match rest {
                 Rest::Nothing => true,
                 // Whoever asks first whether to send it need not.
-                Rest::Unread(arriving) => !asks_first && arriving.is_little().await,
+                Rest::Unread(arriving) => !asks_first && arriving.arrives().await,
                 Rest::Broken => false,
             };
             if !is_read {
