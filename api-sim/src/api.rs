@@ -127,8 +127,8 @@ impl Api {
         Self { clock: Arc::new(ShiftedClock::new(self.clock.clone(), millis)), ..self.clone() }
     }
 
-    /// Brings accounts, codes, keys, limits and the stored fault plan to the state after the start: the first user and daemon with
-    /// their credentials, and the first signing key alone. Session ids stay used (API-01).
+    /// Brings accounts, codes, keys, limits and the stored fault plan to the state after the start, as
+    /// [`Store::reset`] says. Session ids and redeemed codes stay used (API-01, API-05).
     ///
     /// # Errors
     /// The store cannot do its work.
