@@ -165,7 +165,7 @@ impl Hub {
                 turn.frame(conn, Direction::In, &message);
                 turn.take_in(conn, outbox, message);
             }
-            turn.state.lanes.get(&conn).and_then(Lane::next_at)
+            turn.state.lanes.get(&conn).and_then(|lane| lane.next_at(&turn.hub.common.faults))
         })
     }
 
@@ -231,6 +231,10 @@ impl Hub {
     /// Whether any fault is about frames.
     pub(crate) fn has_frame_faults(&self) -> bool {
         self.common.faults.any_at(Place::RelayFrame)
+    }
+
+    pub(crate) fn faults(&self) -> &FaultEngine {
+        &self.common.faults
     }
 
     pub(crate) fn timeline(&self) -> Timeline {

@@ -20,7 +20,7 @@ use super::{
     action::{Action, ConnectionAction, Place, PlaceAction},
     document::PlanError,
     draw::{Purpose, draw, happens},
-    fired::Fired,
+    fired::{Fired, RuleKey},
     keep::KeepError,
     plan::{FaultPlan, FaultRule, MAX_RULES},
     point::{ConnectionPoint, Facts},
@@ -79,6 +79,17 @@ pub enum Holds {
     No,
     /// Until this instant; without end if there is none.
     Until(Option<Instant>),
+}
+
+impl Holds {
+    /// When something ends that begins now for this time, and ends with its rule.
+    pub fn end_of(self, time: Duration, begins: Instant) -> Instant {
+        match self {
+            Self::No => begins,
+            Self::Until(None) => begins + time,
+            Self::Until(Some(until)) => (begins + time).min(until.max(begins)),
+        }
+    }
 }
 
 /// The rules that are in force.
@@ -213,9 +224,9 @@ impl Faults {
         self.rules.iter().any(|armed| armed.rule.place() == place)
     }
 
-    /// Until when the rule that fired holds.
-    pub fn holds<A>(&self, fired: &Fired<A>, now: Instant) -> Holds {
-        match self.rules.iter().find(|armed| armed.serial == fired.serial).map(Armed::window) {
+    /// Until when a rule holds.
+    pub fn holds(&self, key: RuleKey, now: Instant) -> Holds {
+        match self.rules.iter().find(|armed| armed.serial == key.0).map(Armed::window) {
             None => Holds::No,
             Some((_, Some(until))) if until <= now => Holds::No,
             Some((_, until)) => Holds::Until(until),
