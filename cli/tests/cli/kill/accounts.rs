@@ -231,6 +231,8 @@ impl Book {
         let mut seen: Accounts = serde_json::from_value(answer).unwrap();
         // Those come and go beside.
         seen.daemons.retain(|daemon| daemon.name.as_deref() != Some(REGISTERED));
+        // Nobody serves any, and the answers to changes do not matter.
+        seen.unserved_regions.clear();
         sort(&mut seen);
         if self.begun.is_none() {
             self.now = seen.clone();
