@@ -27,6 +27,9 @@ use super::{
     text::RuleId,
 };
 
+/// The highest number in a rule's own name that derived names go on from; they skip names that are taken anyway.
+const MAX_PLACE: u64 = 1_000_000;
+
 /// Why a rule is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddError {
@@ -179,7 +182,7 @@ impl Faults {
         }
         let id = match rule.id.clone() {
             Some(id) => id,
-            None => RuleId::derived(self.places.saturating_add(1)),
+            None => self.next_free(),
         };
         if self.rules.iter().any(|armed| armed.id == id) {
             return Err(AddError::Taken(id));
@@ -188,8 +191,21 @@ impl Faults {
         Ok(id)
     }
 
+    /// A name for a rule without one, that no rule has, and none had in this plan unless by its own choice.
+    fn next_free(&mut self) -> RuleId {
+        loop {
+            self.places += 1;
+            let id = RuleId::derived(self.places);
+            if self.rules.iter().all(|armed| armed.id != id) {
+                return id;
+            }
+        }
+    }
+
     fn arm(&mut self, id: RuleId, rule: FaultRule, now: Instant) {
-        self.places = self.places.max(id.place().unwrap_or(0));
+        // Whoever names a rule after a number beyond all others means no place.
+        let place = id.place().filter(|place| *place <= MAX_PLACE);
+        self.places = self.places.max(place.unwrap_or(0));
         self.serials += 1;
         self.rules.push(Armed { serial: self.serials, id, rule, since: now, seen: 0, wanted: 0, fired: 0 });
     }
