@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
-    options::{ApiOptions, Region},
+    options::{ApiOptions, LimitsOption, Region},
     output::Output,
     ready::{self, Credentials, ReadyLine},
     relays,
@@ -71,6 +71,8 @@ pub(crate) struct ApiArgs {
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
+    limits: LimitsOption,
+    #[command(flatten)]
     options: ApiOptions,
     #[command(flatten)]
     region: Region,
@@ -106,7 +108,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let mut config = ApiConfig::new(&issuer);
     config.relay_url = Advertised::Fixed(relay_url.clone());
     config.region_relays = region_relays;
-    args.options.configure(&args.region, &mut config);
+    args.options.configure(&args.limits.read()?, &args.region, &mut config);
     let setup = ApiSetup { config, seed, state: args.state.clone(), presence };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;

@@ -22,7 +22,7 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
-    options::{ApiOptions, Region, RelayOptions},
+    options::{ApiOptions, LimitsOption, Region, RelayOptions},
     output::Output,
     quick_connect::{self, CodeEvent},
     ready::{self, Credentials, ReadyLine},
@@ -44,7 +44,7 @@ Examples:
   sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes, faults
   sideband-sim up --faults plan.toml               with faults on demand
   sideband-sim up --limits limits.toml --limit grace=5s
-                                                   the relay's limits by file and flag; `limits show` has their names
+                                                   limits by file, api_rate too, and flag; `limits show` has their names
   sideband-sim up --api-rate 20/10s                429 to whoever asks the control plane more than that
   sideband-sim up --region eu                      tokens for another region are refused with 403
   sideband-sim up --region eu --relay-url us=ws://127.0.0.1:7602/relay --relay-admin-url http://127.0.0.1:7602
@@ -79,6 +79,8 @@ pub(crate) struct UpArgs {
     /// The URL by which others reach it, if they do not reach it as this machine does
     #[arg(long, env = "SIDEBAND_SIM_ADVERTISE_URL", value_name = "URL", value_parser = values::http_url)]
     advertise_url: Option<Url>,
+    #[command(flatten)]
+    limits: LimitsOption,
     #[command(flatten)]
     relay: RelayOptions,
     #[command(flatten)]
@@ -184,7 +186,7 @@ async fn start(
         region_admins: args.relays.admins()?,
         ..CloudOptions::default()
     };
-    let options = args.api.set_up(&args.relay, &args.region, options)?;
+    let options = args.api.set_up(&args.limits.read()?, &args.relay, &args.region, options)?;
     let bound = Bound::to(args.addr, security, &env).await?;
     Cloud::start_on(env, bound.listener, bound.addr, options).map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),

@@ -125,7 +125,18 @@ async fn api_09_the_rate_of_the_api_is_off_unless_given_and_changes_while_it_run
         let shown = lines(&sim, &["limits", "show"]).await.pop().unwrap();
         assert_eq!((&shown["event"], &shown["apiLimits"]["rate"]), (&json!("api_limits"), &json!("2/1h")));
         let text = against(&sim, &["limits", "show"]).await.stdout;
-        assert!(text.contains("apiRate=2/1h"), "{text}");
+        assert!(text.contains("api_rate = \"2/1h\"\n"), "{text}");
+        // What is shown is a file that says the same.
+        let scratch = Scratch::new();
+        let file = scratch.file("limits.toml");
+        fs::write(&file, &text).unwrap();
+        let again = Sim::start(&[server, &["--limits", &file]].concat()).await;
+        assert_eq!(against(&again, &["limits", "show"]).await.stdout, text);
+        assert_eq!([renew(&again).await, renew(&again).await, renew(&again).await], [200, 200, 429]);
+        let json = against(&sim, &["limits", "show", "--json"]).await.stdout;
+        fs::write(&file, json).unwrap();
+        let again = Sim::start(&[server, &["--limits", &file, "--api-rate", "1/1h"]].concat()).await;
+        assert_eq!([renew(&again).await, renew(&again).await], [200, 429], "the flag wins");
         lines(&sim, &["limits", "set", "apiRate=off"]).await;
         assert_eq!([renew(&sim).await, renew(&sim).await, renew(&sim).await], [200; 3]);
         lines(&sim, &["reset"]).await;
