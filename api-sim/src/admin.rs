@@ -1,6 +1,7 @@
 //! Keys, limits and accounts below `/__sim`. The guard stands before it.
 
 mod accounts;
+mod regions;
 
 use axum::{Json, body::Bytes, extract::State, http::StatusCode, response::Response};
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ pub(crate) fn routes(api: Api) -> AdminRoutes {
         .routes(routes!(rotate))
         .routes(routes!(limits, set_limits))
         .merge(accounts::routes())
+        .merge(regions::routes())
         .with_state(api)
 }
 

@@ -1,6 +1,7 @@
 //! The procedures. What comes before them in a request (origin, method, size, JSON) is in `http`.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -22,7 +23,7 @@ use sideband_sim_kit::{
     event::{EventKind, EventSink, token_name},
     fault::FaultEngine,
     limits::{ApiLimits, ApiLimitsPatch},
-    presence::Presence,
+    presence::{Presence, PresenceError},
 };
 use tracing::{error, warn};
 
@@ -30,6 +31,7 @@ use crate::{
     Access, Added, ApiConfig, Code, Daemon, Digest, RotateError, Store, StoreError, admin, http,
     keys::{Rotation, SigningKeys, new_key},
     rate::{RateLimiter, Requester},
+    regions::{Ask, Regions},
 };
 
 /// The control plane. Cheap to clone; clones are the same one.
@@ -48,6 +50,9 @@ pub(crate) struct Shared {
     entropy: Mutex<Box<dyn Entropy>>,
     keys: Mutex<SigningKeys>,
     limiter: RateLimiter,
+    regions: Regions,
+    /// For what is asked of others.
+    env: Env,
     /// Goes into the names that events call credentials by.
     salt: [u8; 16],
 }
@@ -112,8 +117,10 @@ impl Api {
         let limiter = RateLimiter::new(config.rate_limit);
         let mut salt = [0; 16];
         env.entropy.entropy().fill(&mut salt);
-        let shared = Arc::new(Shared { config, store, presence, events, entropy, keys, limiter, salt });
-        Ok(Self { shared, faults: FaultEngine::new(Timeline::start()), clock: env.clock })
+        let regions = Regions::new(&config.region_relays, config.presence_knows_regions);
+        let clock = env.clock.clone();
+        let shared = Shared { config, store, presence, events, entropy, keys, limiter, regions, env, salt };
+        Ok(Self { shared: Arc::new(shared), faults: FaultEngine::new(Timeline::start()), clock })
     }
 
     /// The same control plane, which does what this engine's rules at `api.request` and `keys` say. To be called before its
@@ -127,8 +134,8 @@ impl Api {
         Self { clock: Arc::new(ShiftedClock::new(self.clock.clone(), millis)), ..self.clone() }
     }
 
-    /// Brings accounts, codes, keys, limits and the stored fault plan to the state after the start: the first user and daemon with
-    /// their credentials, and the first signing key alone. Session ids stay used (API-01).
+    /// Brings accounts, codes, keys, limits and the stored fault plan to the state after the start, as
+    /// [`Store::reset`] says. Session ids and redeemed codes stay used (API-01, API-05).
     ///
     /// # Errors
     /// The store cannot do its work.
@@ -139,7 +146,9 @@ impl Api {
         *keys = SigningKeys::load(self.shared.store.signing_keys(&first)?)?;
         let current = keys.current_kid().to_owned();
         drop(keys);
-        self.shared.limiter.set(self.shared.config.rate_limit);
+        let config = &self.shared.config;
+        self.shared.limiter.set(config.rate_limit);
+        self.shared.regions.reset(&config.region_relays, config.presence_knows_regions);
         self.shared.events.emit(None, None, EventKind::KeysRotated { current, hard: true });
         Ok(())
     }
@@ -217,6 +226,33 @@ impl Api {
             self.shared.limiter.set(rate);
         }
         self.limits()
+    }
+
+    pub(crate) fn regions(&self) -> &Regions {
+        &self.shared.regions
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.shared.env
+    }
+
+    /// Whether a relay is known for a region: its own, or that of the configuration (TOK-08).
+    pub(crate) fn serves(&self, region: &str) -> bool {
+        self.shared.config.region.as_deref() == Some(region) || self.regions().relay_url(region).is_some()
+    }
+
+    /// Whether a daemon is online, by who knows; none if it is in a region of whose relay nobody does.
+    async fn is_online(&self, daemon: &str, ask: &Ask) -> Result<Option<bool>, PresenceError> {
+        let shared = &self.shared.presence;
+        match ask {
+            Ask::Shared => shared.is_online(daemon).await.map(Some),
+            Ask::Own(_, presence) => presence.is_online(daemon).await.map(Some),
+            Ask::Unsure => Ok(shared.is_online(daemon).await.ok().filter(|online| *online)),
+        }
+    }
+
+    fn ask(&self, daemon: &Daemon) -> Result<Ask, Failure> {
+        Ok(self.regions().ask(self.region(daemon)?.as_deref()))
     }
 
     fn keys(&self) -> MutexGuard<'_, SigningKeys> {
@@ -323,9 +359,9 @@ impl Api {
         let code = self.consume(input).await?.ok_or_else(unknown)?;
         let daemon = self.shared.store.daemon(&code.daemon_id)?.ok_or_else(unknown)?;
         about.daemon = Some(daemon.id.clone());
-        match self.shared.presence.is_online(&daemon.id).await {
-            Ok(true) => {}
-            Ok(false) => {
+        match self.is_online(&daemon.id, &self.ask(&daemon)?).await {
+            Ok(Some(true) | None) => {}
+            Ok(Some(false)) => {
                 return Err(Failure::new(
                     ErrorCode::Conflict,
                     "the daemon is offline; the code is used up, get a new one",
@@ -368,19 +404,20 @@ impl Api {
         }
     }
 
-    /// `daemon.listAccessible`. A relay that does not tell is asked once; all are offline then.
+    /// `daemon.listAccessible`. A relay that does not tell is asked once; its daemons are offline then.
     pub(crate) async fn list_accessible(&self, user: &str) -> Result<Vec<AccessibleDaemon>, Failure> {
         let mut list = Vec::new();
-        let mut relay_tells = true;
+        let mut silent = BTreeSet::new();
         for daemon in self.shared.store.accessible(user)? {
             let mut status = DaemonPresence::Offline;
-            if relay_tells {
-                match self.shared.presence.is_online(&daemon.id).await {
-                    Ok(true) => status = DaemonPresence::Online,
-                    Ok(false) => {}
+            let ask = self.ask(&daemon)?;
+            if !silent.contains(ask.whom()) {
+                match self.is_online(&daemon.id, &ask).await {
+                    Ok(Some(true)) => status = DaemonPresence::Online,
+                    Ok(Some(false) | None) => {}
                     Err(error) => {
                         warn!(%error, "cannot tell which daemons are online");
-                        relay_tells = false;
+                        silent.insert(ask.whom().to_owned());
                     }
                 }
             }
@@ -415,8 +452,8 @@ impl Api {
             claims.exp = claims.iat.saturating_add(600);
         }
         let region = self.region(daemon)?;
-        let own = region.as_ref().and_then(|region| self.shared.config.region_relays.get(region));
-        let relay_url = own.cloned().unwrap_or(relay_url);
+        let own = region.as_ref().and_then(|region| self.regions().relay_url(region));
+        let relay_url = own.unwrap_or(relay_url);
         Ok((self.sign(daemon, region, claims)?, relay_url))
     }
 

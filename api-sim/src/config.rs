@@ -41,6 +41,9 @@ pub struct ApiConfig {
     /// `relayUrl` in answers about the daemons of a region, for relays of their own; every other region's is
     /// [`relay_url`](Self::relay_url). None by default.
     pub region_relays: BTreeMap<String, String>,
+    /// Whether whoever knows which daemons are online also knows it of those relays; true by default. Else nobody is said to be
+    /// offline who may be there.
+    pub presence_knows_regions: bool,
     /// What stands before `#qc=` in a Quick Connect URL. Following the host gives `http://{host}/connect` (API-03, API-09).
     pub connect_base: Advertised,
     /// The web pages that may ask (API-06).
@@ -68,6 +71,7 @@ impl ApiConfig {
             issuer: issuer.into(),
             relay_url: Advertised::FollowHost { tls: false },
             region_relays: BTreeMap::new(),
+            presence_knows_regions: true,
             connect_base: Advertised::FollowHost { tls: false },
             origins: OriginPolicy::default(),
             key_overlap: DEFAULT_OVERLAP,

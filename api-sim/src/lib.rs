@@ -33,6 +33,7 @@ mod keys;
 mod memory;
 mod quirks;
 mod rate;
+mod regions;
 mod sqlite;
 mod store;
 #[cfg(test)]

@@ -18,9 +18,10 @@ pub struct MemoryStore(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    first: Option<FirstAccounts>,
-    first_key: Option<StoredKey>,
-    first_plan: Option<String>,
+    /// The first accounts are there.
+    begun: bool,
+    /// What a reset returns to.
+    start: State,
     session_ids: BTreeSet<SessionId>,
     used_sessions: BTreeMap<SessionId, UsedSession>,
     state: State,
@@ -33,8 +34,8 @@ struct UsedSession {
     remembered_until: Option<u64>,
 }
 
-/// What a reset takes away.
-#[derive(Debug, Default)]
+/// What a reset brings back.
+#[derive(Debug, Default, Clone)]
 struct State {
     users: BTreeMap<String, User>,
     daemons: BTreeMap<String, Daemon>,
@@ -48,7 +49,7 @@ struct State {
 }
 
 /// Values found by the digest of a secret.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Secrets<T>(BTreeMap<CredentialId, (Digest, T)>);
 
 impl<T> Default for Secrets<T> {
@@ -120,21 +121,19 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn install(&self, first: &FirstAccounts) -> Result<(), StoreError> {
-        let mut known = self.known();
-        if known.first.replace(first.clone()).is_none() {
+        let known = &mut *self.known();
+        if !known.begun {
+            known.begun = true;
             known.state.install(first);
+            let State { keys, fault_plan, .. } = std::mem::take(&mut known.start);
+            known.start = State { keys, fault_plan, ..known.state.clone() };
         }
         Ok(())
     }
 
     fn reset(&self) -> Result<(), StoreError> {
-        let mut known = self.known();
-        let (keys, fault_plan) = (known.first_key.iter().cloned().collect(), known.first_plan.clone());
-        let mut state = State { keys, fault_plan, ..State::default() };
-        if let Some(first) = &known.first {
-            state.install(first);
-        }
-        known.state = state;
+        let known = &mut *self.known();
+        known.state = known.start.clone();
         Ok(())
     }
 
@@ -283,7 +282,11 @@ impl Store for MemoryStore {
     }
 
     fn consume_code(&self, code: Digest, now: u64) -> Result<Option<Code>, StoreError> {
-        Ok(self.known().state.codes.remove(code).filter(|entry| entry.expires_at > now))
+        let known = &mut *self.known();
+        let Some(entry) = known.state.codes.remove(code) else { return Ok(None) };
+        // What was redeemed stays so, also after a reset.
+        known.start.codes.remove(code);
+        Ok(Some(entry).filter(|entry| entry.expires_at > now))
     }
 
     fn daemon_of_code(&self, code: Digest) -> Result<Option<String>, StoreError> {
@@ -296,9 +299,9 @@ impl Store for MemoryStore {
 
     fn signing_keys(&self, first: &StoredKey) -> Result<Vec<StoredKey>, StoreError> {
         let known = &mut *self.known();
-        if known.first_key.is_none() {
-            known.first_key = Some(first.clone());
-            known.state.keys = vec![first.clone()];
+        if known.state.keys.is_empty() {
+            known.start.keys = vec![first.clone()];
+            known.state.keys.clone_from(&known.start.keys);
         }
         Ok(known.state.keys.clone())
     }
@@ -329,8 +332,8 @@ impl Store for MemoryStore {
 
     fn begin_fault_plan(&self, plan: Option<&str>) -> Result<(), StoreError> {
         let known = &mut *self.known();
-        known.first_plan = plan.map(str::to_owned);
-        known.state.fault_plan.clone_from(&known.first_plan);
+        known.start.fault_plan = plan.map(str::to_owned);
+        known.state.fault_plan.clone_from(&known.start.fault_plan);
         Ok(())
     }
 

@@ -256,15 +256,17 @@ pub struct StoreError(pub String);
 
 /// What a control plane knows.
 pub trait Store: Send + Sync {
-    /// Puts the first accounts into a new store; a store that was ever given some keeps what it has. Either way they are what
-    /// [`reset`](Self::reset) returns to.
+    /// Puts the first accounts into a new store; a store that was ever given some keeps what it has. Either way the accounts and
+    /// codes that there are then are what [`reset`](Self::reset) returns to, in this process; the first call counts.
     ///
     /// # Errors
     /// As for all methods here: the store cannot do its work.
     fn install(&self, first: &FirstAccounts) -> Result<(), StoreError>;
 
-    /// Returns to the first accounts, the first signing key and the [first fault plan](Self::begin_fault_plan): everything else,
-    /// codes too, is gone. Session ids stay used (API-01, REL-10).
+    /// Returns to what there was when this process began: the accounts and the codes after [`install`](Self::install), the
+    /// [signing keys](Self::signing_keys), with what was revoked and rotated before, and the
+    /// [first fault plan](Self::begin_fault_plan). Everything else is gone. Session ids and redeemed codes stay used (API-01,
+    /// API-05, REL-10).
     ///
     /// # Errors
     /// The store cannot do its work.
@@ -410,8 +412,8 @@ pub trait Store: Send + Sync {
     /// The store cannot do its work.
     fn insert_session_id_if_new(&self, session: SessionId) -> Result<bool, StoreError>;
 
-    /// The signing keys, newest first, the one that signs before all. A store that has none is given `first`, and keeps it for
-    /// [`reset`](Self::reset).
+    /// The signing keys, newest first, the one that signs before all. A store that has none is given `first`, which is then what
+    /// [`reset`](Self::reset) returns to.
     ///
     /// # Errors
     /// The store cannot do its work.

@@ -19,6 +19,7 @@ use crate::{
         daemon::DaemonArgs,
         fault::FaultArgs,
         limits::LimitsArgs,
+        regions::RegionsArgs,
         relay::RelayArgs,
         scenario::ScenarioArgs,
         status::StatusArgs,
@@ -123,6 +124,8 @@ pub(crate) enum Command {
     Limits(LimitsArgs),
     /// Show, make and remove users, daemons, API keys, access tokens and grants
     Accounts(AccountsArgs),
+    /// Show or change which relay serves which region
+    Regions(RegionsArgs),
     /// Show or rotate the keys that sign tokens
     Keys(KeysArgs),
     /// Cut the socket of a daemon, or of a session's client, as if its line broke

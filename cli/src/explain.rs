@@ -158,7 +158,7 @@ pub(crate) fn session_over(error: &CallError, reason: &Cause, who: Who) -> Failu
 }
 
 /// The same failure, with the faults that a simulated cloud on this machine does on purpose: they are the first thing to look at.
-pub(crate) async fn with_faults(failure: Failure, env: &Env, api_url: &str) -> Failure {
+pub(crate) async fn with_faults(failure: Failure, env: &Env, api_url: &str, more: Option<&str>) -> Failure {
     if failure.exit() == Exit::Misuse {
         return failure;
     }
@@ -166,6 +166,7 @@ pub(crate) async fn with_faults(failure: Failure, env: &Env, api_url: &str) -> F
     if hints.is_empty() {
         return failure;
     }
+    hints.extend(more.map(str::to_owned));
     // The other hints are for a cloud that means what it says.
     let by_fault = matches!(failure.code(), Some("upgrade_refused" | "api_unreadable" | "timeout"))
         || failure.message().contains("a fault of the plan");

@@ -8,7 +8,7 @@
 //! | `commands` | one module a command |
 //! | `echo` | the methods of the echo daemon |
 //! | `exposure`, `apart` | who may reach a server; relay and control plane as processes of their own |
-//! | `options`, `faults`, `preset` | limits, regions and faults that servers begin with |
+//! | `options`, `relays`, `faults`, `preset` | limits, regions and faults that servers begin with |
 //! | `ready` | the ready line of servers, and the proof before it |
 //! | `journal`, `quick_connect`, `signals`, `world` | event lines, codes as pictures, SIGINT and SIGTERM, the real world |
 //!
@@ -28,6 +28,7 @@ mod output;
 mod preset;
 mod quick_connect;
 mod ready;
+mod relays;
 mod signals;
 mod tls;
 mod trace;
@@ -40,7 +41,7 @@ use anyhow::anyhow;
 
 use crate::{
     args::{Cli, Command, Parsed},
-    commands::{accounts, admin, api, call, daemon, demo, fault, limits, relay, scenario, status, up},
+    commands::{accounts, admin, api, call, daemon, demo, fault, limits, regions, relay, scenario, status, up},
     failure::Failure,
     output::Output,
 };
@@ -94,6 +95,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Fault(args) => fault::fault(args, out).await,
         Command::Limits(args) => limits::limits(args, out).await,
         Command::Accounts(args) => accounts::accounts(args, out).await,
+        Command::Regions(args) => regions::regions(args, out).await,
         Command::Keys(args) => admin::keys(args, out).await,
         Command::Drop(args) => admin::drop_socket(args, out).await,
         Command::Reset(args) => admin::reset(args, out).await,

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::Value;
 use sideband_api_sim::{ApiConfig, DEFAULT_OVERLAP};
 use sideband_scenarios::cloud::CloudOptions;
-use sideband_sim_kit::limits::{LimitsError, RateLimit, RelayLimits, RelayLimitsPatch};
+use sideband_sim_kit::limits::{LimitsError, LimitsFile, RateLimit, RelayLimits, RelayLimitsPatch};
 
 use crate::{failure::Failure, values};
 
@@ -23,12 +23,17 @@ const MAX_FILE: u64 = 64 << 10;
 /// Most bytes of a region's name, as the admin API takes it.
 const MAX_REGION: usize = 64;
 
+/// The flag of all.
+#[derive(Debug, Args)]
+pub(crate) struct LimitsOption {
+    /// Begin with the limits in this file: TOML, or JSON as `limits show --json` prints it; the relay's, and api_rate, the control plane's [default: the specification's]
+    #[arg(long, env = "SIDEBAND_SIM_LIMITS", value_name = "FILE")]
+    limits: Option<PathBuf>,
+}
+
 /// The flags of a relay.
 #[derive(Debug, Args)]
 pub(crate) struct RelayOptions {
-    /// Begin with the relay limits in this file: TOML, or JSON as `limits show --json` prints it [default: the specification's]
-    #[arg(long, env = "SIDEBAND_SIM_LIMITS", value_name = "FILE")]
-    limits: Option<PathBuf>,
     /// Begin with this relay limit, such as burst=100 or grace=5s, whatever --limits says; may be given several times
     #[arg(long, env = "SIDEBAND_SIM_LIMIT", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = limit)]
     limit: Vec<String>,
@@ -81,27 +86,35 @@ pub(crate) fn sessions(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|sessions| (1..=i64::MAX as u64).contains(sessions)).ok_or_else(wrong)
 }
 
+impl LimitsOption {
+    /// What the file says; nothing without one.
+    pub(crate) fn read(&self) -> Result<LimitsFile, Failure> {
+        self.limits.as_deref().map_or(Ok(LimitsFile::default()), from_file)
+    }
+}
+
 impl RelayOptions {
     /// The limits: the file's, under those of the flags.
-    pub(crate) fn limits(&self) -> Result<RelayLimits, Failure> {
-        let limits = match &self.limits {
-            Some(path) => from_file(path)?,
-            None => RelayLimits::default(),
-        };
+    pub(crate) fn limits(&self, file: &LimitsFile) -> Result<RelayLimits, Failure> {
         let mut patch = RelayLimitsPatch::default();
         self.limit.iter().try_for_each(|limit| patch.set_text(limit)).map_err(Failure::misuse)?;
-        limits.patched(&patch).map_err(Failure::misuse)
+        file.relay_limits().and_then(|limits| limits.patched(&patch)).map_err(Failure::misuse)
     }
 }
 
 impl ApiOptions {
+    /// The flag's, else the file's.
+    fn rate(&self, file: &LimitsFile) -> Option<RateLimit> {
+        self.api_rate.or(file.api_rate.flatten())
+    }
+
     fn key_overlap(&self) -> u64 {
         self.key_overlap.map_or(DEFAULT_OVERLAP, |time| time.as_secs())
     }
 
     /// Sets a control plane up.
-    pub(crate) fn configure(&self, region: &Region, config: &mut ApiConfig) {
-        config.rate_limit = self.api_rate;
+    pub(crate) fn configure(&self, file: &LimitsFile, region: &Region, config: &mut ApiConfig) {
+        config.rate_limit = self.rate(file);
         config.concurrent_sessions = self.concurrent_sessions;
         config.key_overlap = self.key_overlap();
         config.region = region.region.clone();
@@ -110,13 +123,14 @@ impl ApiOptions {
     /// Sets a whole cloud up.
     pub(crate) fn set_up(
         &self,
+        file: &LimitsFile,
         relay: &RelayOptions,
         region: &Region,
         to: CloudOptions,
     ) -> Result<CloudOptions, Failure> {
         Ok(CloudOptions {
-            limits: relay.limits()?,
-            api_rate: self.api_rate,
+            limits: relay.limits(file)?,
+            api_rate: self.rate(file),
             concurrent_sessions: self.concurrent_sessions,
             key_overlap: self.key_overlap(),
             region: region.region.clone(),
@@ -125,7 +139,7 @@ impl ApiOptions {
     }
 }
 
-fn from_file(path: &Path) -> Result<RelayLimits, Failure> {
+fn from_file(path: &Path) -> Result<LimitsFile, Failure> {
     let cannot = |what: String| {
         Failure::misuse(anyhow!("the limits in {} {what}", path.display()))
             .hint("--limits takes the path of a file; `sideband-sim limits show > FILE` writes one")
@@ -136,7 +150,9 @@ fn from_file(path: &Path) -> Result<RelayLimits, Failure> {
     if size as u64 > MAX_FILE {
         return Err(cannot(format!("have more than {MAX_FILE} bytes")));
     }
-    let limits = if text.trim_start().starts_with('{') { from_json(&text) } else { RelayLimits::parse_toml(&text) };
+    let limits = if text.trim_start().starts_with('{') { from_json(&text) } else { LimitsFile::parse_toml(&text) };
+    // Whether they go together, too: here the file can be named.
+    let limits = limits.and_then(|limits| limits.relay_limits().map(|_| limits));
     limits.map_err(|error| {
         let failure = match error {
             LimitsError::At { line, error } => Failure::misuse(anyhow!("{}:{line}: {error}", path.display())),
@@ -146,21 +162,28 @@ fn from_file(path: &Path) -> Result<RelayLimits, Failure> {
     })
 }
 
-/// An object of limits, or the lines of `limits show --json`, of which one has those of a relay.
-fn from_json(text: &str) -> Result<RelayLimits, LimitsError> {
-    let unreadable = |error: String| LimitsError::Unreadable(error);
-    let lines: Vec<Value> = serde_json::Deserializer::from_str(text)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|error| unreadable(error.to_string()))?;
-    let shown: Vec<&Value> = lines.iter().filter_map(|line| line.get("limits")).collect();
-    let limits = match (shown.as_slice(), lines.as_slice()) {
-        ([limits], _) => limits.to_string(),
-        ([], [limits]) => limits.to_string(),
-        ([], _) => return Err(unreadable("there are no relay limits in it".to_owned())),
-        _ => return Err(unreadable("there are the limits of several relays in it".to_owned())),
+/// An object of limits, or the lines of `limits show --json`: of a relay, of a control plane, or one of each.
+fn from_json(text: &str) -> Result<LimitsFile, LimitsError> {
+    let unreadable = |error: &str| Err(LimitsError::Unreadable(error.to_owned()));
+    let lines: Vec<Value> = match serde_json::Deserializer::from_str(text).into_iter().collect() {
+        Ok(lines) => lines,
+        Err(error) => return unreadable(&error.to_string()),
     };
-    RelayLimits::default().patched(&RelayLimitsPatch::parse_json(limits.as_bytes())?)
+    let of = |member: &'static str| lines.iter().filter_map(|line| line.get(member)).collect::<Vec<_>>();
+    let (relays, apis) = (of("limits"), of("apiLimits"));
+    let mut file = match (relays.as_slice(), apis.as_slice(), lines.as_slice()) {
+        ([limits], _, _) => LimitsFile::parse_json(&limits.to_string())?,
+        ([], [], [limits]) => return LimitsFile::parse_json(&limits.to_string()),
+        ([], [], _) => return unreadable("there are no limits in it"),
+        ([], _, _) => LimitsFile::default(),
+        _ => return unreadable("there are the limits of several relays in it"),
+    };
+    match apis.as_slice() {
+        [] => {}
+        [limits] => file.set("apiRate", &limits["rate"])?,
+        _ => return unreadable("there are the limits of several control planes in it"),
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -174,11 +197,17 @@ mod tests {
         let line = format!(r#"{{"event":"limits","adminUrl":"http://h","limits":{whole}}}"#);
         let api = r#"{"event":"api_limits","adminUrl":"http://h","apiLimits":{"rate":null}}"#;
         for text in [r#"{"burst":7}"#, &whole, &line, &format!("{line}\n{api}\n"), &format!("{api}\n{line}\n")] {
-            assert_eq!(from_json(text), Ok(wanted), "{text}");
+            assert_eq!(from_json(text).and_then(|file| file.relay_limits()), Ok(wanted), "{text}");
         }
+        let rated = api.replace("null", r#""20/10s""#);
+        for (text, rate) in [(&rated[..], Some("20/10s".parse().ok())), (api, Some(None)), (&line, None)] {
+            assert_eq!(from_json(text).unwrap().api_rate, rate, "{text}");
+        }
+        assert_eq!(from_json(&format!("{line}\n{rated}")).unwrap().api_rate, Some("20/10s".parse().ok()));
         for (text, problem) in [
             (format!("{line}\n{line}"), "several relays"),
-            (format!("{api}\n{api}"), "no relay limits"),
+            (format!("{api}\n{api}"), "several control planes"),
+            ("".to_owned(), "no limits"),
             ("{".to_owned(), "line 1"),
             (r#"{"burts":7}"#.to_owned(), "did you mean `burst`?"),
         ] {

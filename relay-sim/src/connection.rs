@@ -31,7 +31,10 @@ use sideband_protocol::{
     time::earliest,
     wire::{MAX_MESSAGE, close},
 };
-use sideband_sim_kit::{event::Closer, fault::Limit};
+use sideband_sim_kit::{
+    event::Closer,
+    fault::{Holds, Limit, RuleKey},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -95,8 +98,8 @@ pub(crate) struct Connection<S> {
     linger: Duration,
     afterwards: Option<Afterwards>,
     faults: Option<Watching>,
-    /// Its own frame rate, by fault.
-    rate: Option<Limit>,
+    /// Its own frame rates, by fault: of those whose rules hold the last.
+    rates: Vec<(Limit, RuleKey)>,
     /// Until when faults keep what came, and nothing more is read.
     kept: Option<Instant>,
     /// When what waits in the outbox may go.
@@ -161,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             linger: config.linger,
             afterwards: None,
             faults: None,
-            rate: None,
+            rates: Vec::new(),
             kept: None,
             later: None,
             fate: None,
@@ -262,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.hub.timeline().now();
         self.see_limits(now);
         self.see_faults(now);
-        if let Some(stall) = self.outbox.stalled(now) {
+        if let Some(stall) = self.outbox.stalled(now, self.hub.faults()) {
             return self.poll_stalled(cx, stall, now);
         }
         if let Some(end) = self.outbox.ending() {
@@ -285,7 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         if self.hub.has_frame_faults()
-            && let Some(stall) = self.outbox.stalled(now)
+            && let Some(stall) = self.outbox.stalled(now, self.hub.faults())
         {
             return self.poll_stalled(cx, stall, now);
         }
@@ -338,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn set_limits(&mut self, now: Instant) {
         let mut limits = self.outbox.limits().get().watch();
-        if let Some(Limit { frames_per_second, burst }) = self.rate {
+        if let Some((Limit { frames_per_second, burst }, _)) = self.rates.last().copied() {
             limits.frames_per_second = frames_per_second;
             limits.burst = burst.unwrap_or(frames_per_second);
         }
@@ -350,21 +353,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(faults) = &mut self.faults else { return };
         for command in faults.poll(self.conn, &self.hub, now) {
             match command {
-                Command::Stall(stall) => self.outbox.stall(stall),
-                Command::Limit(limit) => {
-                    self.rate = Some(limit);
+                Command::Pause(wait) => self.outbox.pause(wait),
+                Command::Limit(limit, rule) => {
+                    self.rates.push((limit, rule));
                     self.set_limits(now);
                 }
             }
         }
+        let before = self.rates.len();
+        self.rates.retain(|(_, rule)| self.hub.faults().holds(*rule) != Holds::No);
+        if self.rates.len() < before {
+            self.set_limits(now);
+        }
     }
 
-    /// Lets go on what faults have kept for long enough. Its peer is not silent meanwhile.
+    /// Lets go on what faults have kept for long enough, or keep no more. Its peer is not silent meanwhile.
     fn see_kept(&mut self, now: Instant) {
-        let Some(until) = self.kept else { return };
-        if until <= now {
-            self.kept = self.hub.release(self.conn, &self.outbox);
+        if self.kept.is_none() {
+            return;
         }
+        self.kept = self.hub.release(self.conn, &self.outbox);
         self.watch.handle_heard(false, now);
     }
 
@@ -499,7 +507,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => return Ok(Output::Blocked),
                 Poll::Ready(ready) => ready?,
             }
-            match self.outbox.pop_due(now) {
+            match self.outbox.pop_due(now, self.hub.faults()) {
                 Next::Item(Ok(message)) => ws.as_mut().start_send(Message::Binary(message))?,
                 Next::Item(Err(end)) => self.fate = Some(end),
                 Next::Later(at) => {

@@ -165,7 +165,7 @@ impl Hub {
                 turn.frame(conn, Direction::In, &message);
                 turn.take_in(conn, outbox, message);
             }
-            turn.state.lanes.get(&conn).and_then(Lane::next_at)
+            turn.state.lanes.get(&conn).and_then(|lane| lane.next_at(&turn.hub.common.faults))
         })
     }
 
@@ -241,6 +241,10 @@ impl Hub {
     /// Whether any fault is about frames.
     pub(crate) fn has_frame_faults(&self) -> bool {
         self.common.faults.any_at(Place::RelayFrame)
+    }
+
+    pub(crate) fn faults(&self) -> &FaultEngine {
+        &self.common.faults
     }
 
     pub(crate) fn timeline(&self) -> Timeline {
@@ -390,12 +394,13 @@ impl Turn<'_> {
         own: bool,
         spot: Spot,
     ) -> bool {
+        let behind = matches!(spot, Spot::Behind(_));
         match outbox.push_at(message.clone(), of, own, spot) {
             Ok(wake) => {
                 if wake {
                     self.wake.push(outbox.clone());
                 }
-                if let Spot::Behind(_) = spot {
+                if behind {
                     self.state.observer.put_behind(to.0, &FrameSeen::read(&message));
                     self.trace(to, Direction::Out, &FrameSeen::read(&message));
                 } else {

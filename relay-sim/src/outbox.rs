@@ -15,10 +15,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use sideband_protocol::{Instant, relay::Watched};
+use sideband_sim_kit::fault::FaultEngine;
 
 use crate::{
     faults::FaultEnd,
-    lane::{Lane, Next},
+    lane::{Lane, Next, Wait},
     limits::LiveLimits,
 };
 
@@ -50,12 +51,12 @@ struct Queued {
 }
 
 /// Where a message goes in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Place {
-    /// Behind what is there, at this time at the earliest.
-    Next(Option<Instant>),
+    /// Behind what is there, after this wait at the earliest.
+    Next(Option<Wait>),
     /// The same, for what does not count as one more that passed others.
-    Beside(Option<Instant>),
+    Beside(Option<Wait>),
     /// Behind so many that come later.
     Behind(u32),
 }
@@ -87,7 +88,9 @@ struct Queue {
     end: Option<End>,
     /// The words of the close, if a fault has given some.
     reason: Option<String>,
-    stall: Option<Stall>,
+    ghost: bool,
+    /// At most one of each rule.
+    pauses: Vec<Wait>,
 }
 
 /// The connection's end is decided or its receiver is too slow: the message was not taken.
@@ -192,18 +195,18 @@ impl Outbox {
         queue.own += if own { bytes } else { 0 };
         let queued = Queued { message, own, ticket, end: None };
         match place {
-            Place::Next(at) => queue.messages.push(queued, at),
-            Place::Beside(at) => queue.messages.push_beside(queued, at),
+            Place::Next(wait) => queue.messages.push(queued, wait),
+            Place::Beside(wait) => queue.messages.push_beside(queued, wait),
             Place::Behind(frames) => queue.messages.hold(frames, queued),
         }
         Ok(queue.messages.len() == 1)
     }
 
-    /// Queues the connection's end, at this time at the earliest. Returns whether the task has to be woken.
-    pub(crate) fn push_end(&self, end: FaultEnd, at: Option<Instant>) -> bool {
+    /// Queues the connection's end, after this wait at the earliest. Returns whether the task has to be woken.
+    pub(crate) fn push_end(&self, end: FaultEnd, wait: Option<Wait>) -> bool {
         let mut queue = self.lock();
         let queued = Queued { message: Bytes::new(), own: false, ticket: None, end: Some(end) };
-        queue.messages.push_beside(queued, at);
+        queue.messages.push_beside(queued, wait);
         queue.messages.len() == 1
     }
 
@@ -243,27 +246,30 @@ impl Outbox {
         self.lock().reason.clone()
     }
 
-    /// Keeps the connection from reading and writing; a ghost stays one, and of two pauses the longer holds.
-    pub(crate) fn stall(&self, stall: Stall) {
-        let mut queue = self.lock();
-        queue.stall = Some(match (queue.stall, stall) {
-            (Some(Stall::Ghost), _) | (_, Stall::Ghost) => Stall::Ghost,
-            (Some(Stall::Until(before)), Stall::Until(until)) => Stall::Until(before.max(until)),
-            (None, Stall::Until(until)) => Stall::Until(until),
-        });
+    /// Keeps the connection from reading and writing for ever, and nobody here notices (REL-11).
+    pub(crate) fn haunt(&self) {
+        self.lock().ghost = true;
     }
 
-    /// What keeps the connection from reading and writing now.
-    pub(crate) fn stalled(&self, now: Instant) -> Option<Stall> {
+    /// Keeps the connection from reading and writing for a time; of two pauses the longer holds.
+    pub(crate) fn pause(&self, wait: Wait) {
+        self.lock().pauses.push(wait);
+    }
+
+    /// What keeps the connection from reading and writing now. A ghost stays one.
+    pub(crate) fn stalled(&self, now: Instant, faults: &FaultEngine) -> Option<Stall> {
         let mut queue = self.lock();
-        if queue.stall.is_some_and(|stall| matches!(stall, Stall::Until(until) if until <= now)) {
-            queue.stall = None;
-        }
-        queue.stall
+        let mut until = None;
+        queue.pauses.retain(|pause| {
+            let end = pause.until(faults);
+            until = until.max(Some(end).filter(|end| *end > now));
+            end > now
+        });
+        if queue.ghost { Some(Stall::Ghost) } else { until.map(Stall::Until) }
     }
 
     pub(crate) fn is_ghost(&self) -> bool {
-        self.lock().stall == Some(Stall::Ghost)
+        self.lock().ghost
     }
 
     /// How the connection is to end, if that is decided.
@@ -281,11 +287,11 @@ impl Outbox {
     }
 
     /// Takes the next message, or what stands in its place. When the connection's end is decided, nothing waits any more.
-    pub(crate) fn pop_due(&self, now: Instant) -> Next<Result<Bytes, FaultEnd>> {
+    pub(crate) fn pop_due(&self, now: Instant, faults: &FaultEngine) -> Next<Result<Bytes, FaultEnd>> {
         let mut queue = self.lock();
         loop {
             let ends = queue.end.is_some();
-            let Queued { message, own, ticket, end } = match queue.messages.pop((!ends).then_some(now)) {
+            let Queued { message, own, ticket, end } = match queue.messages.pop((!ends).then_some(now), faults) {
                 Next::Item(queued) => queued,
                 Next::Later(at) => return Next::Later(at),
                 Next::Nothing => return Next::Nothing,
@@ -306,7 +312,8 @@ impl Outbox {
     /// Takes the next message, whatever its time.
     #[cfg(test)]
     pub(crate) fn pop(&self) -> Option<Bytes> {
-        match self.pop_due(Instant::from_origin(std::time::Duration::MAX)) {
+        let faults = FaultEngine::new(sideband_env::Timeline::start());
+        match self.pop_due(Instant::from_origin(std::time::Duration::MAX), &faults) {
             Next::Item(Ok(message)) => Some(message),
             Next::Item(Err(_)) | Next::Later(_) | Next::Nothing => None,
         }

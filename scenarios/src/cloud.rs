@@ -1,6 +1,6 @@
 //! A whole Sideband cloud on one address: relay, control plane and admin API, over whatever world it is given.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
@@ -19,6 +19,7 @@ use sideband_sim_kit::{
     guard::{AdminToken, OriginPolicy, guard_admin},
     limits::{RateLimit, RelayLimits},
     metrics::Metrics,
+    presence::{AnyPresence, HttpPresence, Presence},
     server::{ServeOptions, serve},
     stream::events_routes,
 };
@@ -56,6 +57,10 @@ pub struct CloudOptions {
     pub api_rate: Option<RateLimit>,
     /// The region of the relay, and that tokens name unless a daemon or its owner has another; none by default (TOK-08).
     pub region: Option<String>,
+    /// The relays of other regions, by URL: clients of daemons there are sent to them (TOK-08).
+    pub region_relays: BTreeMap<String, String>,
+    /// The admin APIs of those relays, which know who is online there, with what they ask for; without one it is not known.
+    pub region_admins: Vec<(Url, Option<AdminToken>)>,
     /// Most sessions at once that tokens allow a daemon without a limit of its own; none by default (TOK-11).
     pub concurrent_sessions: Option<u64>,
     /// How long a rotated key stays published, in seconds (KEY-04); [`DEFAULT_OVERLAP`] by default.
@@ -77,6 +82,8 @@ impl Default for CloudOptions {
             limits: RelayLimits::default(),
             api_rate: None,
             region: None,
+            region_relays: BTreeMap::new(),
+            region_admins: Vec::new(),
             concurrent_sessions: None,
             key_overlap: DEFAULT_OVERLAP,
         }
@@ -159,6 +166,8 @@ impl Cloud {
         let mut api_config = ApiConfig::new(&issuer);
         api_config.origins = options.origins.clone();
         api_config.region = options.region.clone();
+        api_config.region_relays = options.region_relays;
+        api_config.presence_knows_regions = !options.region_admins.is_empty();
         api_config.concurrent_sessions = options.concurrent_sessions;
         api_config.key_overlap = options.key_overlap;
         api_config.rate_limit = options.api_rate;
@@ -173,7 +182,8 @@ impl Cloud {
         // The relay asks the API for keys, the API asks the relay who is online: the API is made first, with a
         // presence that is filled in once the relay is there.
         let presence = Arc::new(LatePresence::default());
-        let api = Api::new(env.clone(), api_config, store.clone(), presence.clone(), events.for_host("api"));
+        let ask = everywhere(presence.clone(), &env, options.region_admins);
+        let api = Api::new(env.clone(), api_config, store.clone(), ask, events.for_host("api"));
         let api = api.map_err(StateError::from)?.with_faults(faults.clone());
         let keys = api.clone();
         let ask = move || -> BoxFuture<'static, _> {
@@ -282,6 +292,16 @@ impl Drop for Cloud {
         self.server.abort();
         self.presence.empty();
     }
+}
+
+/// Asks the cloud's own relay, and then those of other regions.
+fn everywhere(own: Arc<LatePresence>, env: &Env, others: Vec<(Url, Option<AdminToken>)>) -> Arc<dyn Presence> {
+    if others.is_empty() {
+        return own;
+    }
+    let other = |(url, token)| -> Box<dyn Presence> { Box::new(HttpPresence::new(env.clone(), url, token)) };
+    let own: Box<dyn Presence> = Box::new(own);
+    Arc::new(AnyPresence::new(std::iter::once(own).chain(others.into_iter().map(other)).collect()))
 }
 
 /// The URL by which this machine reaches what listens on an address, with TLS or without: loopback, if it listens on every

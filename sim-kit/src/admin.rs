@@ -24,6 +24,7 @@
 
 pub mod accounts;
 mod describe;
+pub mod regions;
 mod reset;
 
 use std::{collections::BTreeMap, time::Duration};

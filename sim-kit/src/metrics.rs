@@ -14,14 +14,18 @@
 //! | `sideband_sim_key_sets_total` | counter | `result` |
 //! | `sideband_sim_key_rotations_total` | counter | `hard` |
 //! | `sideband_sim_grades_total` | counter | `rule`, `party`; from zero on when the books are begun anew |
-//! | `sideband_sim_faults_total` | counter | `rule` |
+//! | `sideband_sim_faults_total` | counter | `rule`, `other` for rules that fired longest ago, beyond [`MAX_FAULT_SERIES`] |
 //! | `sideband_sim_events_total` | counter | `kind`, of kinds that are not counted above |
 //! | `sideband_sim_forwarded_frames_total`, `sideband_sim_forwarded_bytes_total` | counter | |
 //! | `sideband_sim_dropped_frames_total` | counter | `reason` |
 //! | `sideband_sim_daemons_online` | gauge | |
 //! | `sideband_sim_sessions` | gauge | `state` |
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use axum::{
     Router,
@@ -47,11 +51,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     admin::{AdminRoutes, RelayStatus, error_response},
     event::{Event, EventKind, EventSink, Role},
+    fault::MAX_RULES,
     observer::GradeCount,
 };
 
 /// The content type of the answer.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Most rules with a series of their own: those that there can be at once, and as many that are gone.
+const MAX_FAULT_SERIES: usize = 2 * MAX_RULES;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -116,7 +124,7 @@ struct Counters {
     sessions: Family<Labels, Counter>,
     key_sets: Family<Labels, Counter>,
     rotations: Family<Labels, Counter>,
-    faults: Family<Labels, Counter>,
+    faults: FaultCounts,
     others: Family<Labels, Counter>,
 }
 
@@ -136,8 +144,8 @@ impl Counters {
             sessions: family("session_changes", "Changes of sessions' states at the relay"),
             key_sets: family("key_sets", "Requests of the relay for the key set"),
             rotations: family("key_rotations", "Rotations of the control plane's signing keys"),
-            faults: family("faults", "Faults that fired"),
             others: family("events", "Other events"),
+            faults: FaultCounts::register(registry),
         }
     }
 
@@ -169,7 +177,7 @@ impl Counters {
             EventKind::Session { state } => add(&self.sessions, vec![("state", state.clone())]),
             EventKind::KeySet { result } => add(&self.key_sets, vec![("result", result.clone())]),
             EventKind::KeysRotated { hard, .. } => add(&self.rotations, vec![("hard", hard.to_string())]),
-            EventKind::Fault { rule, .. } => add(&self.faults, vec![("rule", rule.clone())]),
+            EventKind::Fault { rule, .. } => self.faults.add(rule),
             // The books over them are read: not each is told.
             EventKind::Grade { .. } => {}
             EventKind::Frame { .. } => other("frame"),
@@ -197,8 +205,9 @@ impl Counters {
     /// Counts from zero on, which readers of counters expect of a process that starts anew.
     fn forget(&self) {
         let Self { requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, others } = self;
-        let all = [requests, opened, closed, refused, controls, sessions, key_sets, rotations, faults, others];
+        let all = [requests, opened, closed, refused, controls, sessions, key_sets, rotations, others];
         all.into_iter().for_each(|family| family.clear());
+        *faults.lock() = Fired::default();
     }
 }
 
@@ -225,6 +234,63 @@ impl Collector for GradesCollector {
         for GradeCount { rule, party, count } in self.0.grades().counts {
             let labels = [("rule", rule.as_str()), ("party", role_name(party))];
             ConstCounter::new(count).encode(grades.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// How often rules fired. Names come without end, for rules may be put and taken away for ever: the rules that fired longest ago
+/// are counted together, so that the sum never goes back.
+#[derive(Debug, Clone, Default)]
+struct FaultCounts(Arc<Mutex<Fired>>);
+
+#[derive(Debug, Default)]
+struct Fired {
+    /// Times, and the time of the last one by the count of all.
+    rules: BTreeMap<String, (u64, u64)>,
+    all: u64,
+    other: u64,
+}
+
+/// The label of rules that have no series of their own.
+const OTHER: &str = "other";
+
+impl FaultCounts {
+    fn register(registry: &mut Registry) -> Self {
+        let counts = Self::default();
+        registry.register_collector(Box::new(counts.clone()));
+        counts
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Fired> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, rule: &str) {
+        let fired = &mut *self.lock();
+        fired.all += 1;
+        if rule == OTHER {
+            fired.other += 1;
+            return;
+        }
+        if !fired.rules.contains_key(rule)
+            && fired.rules.len() >= MAX_FAULT_SERIES
+            && let Some(oldest) = fired.rules.iter().min_by_key(|(_, (_, last))| *last).map(|(rule, _)| rule.clone())
+        {
+            fired.other += fired.rules.remove(&oldest).map_or(0, |(times, _)| times);
+        }
+        let (times, last) = fired.rules.entry(rule.to_owned()).or_default();
+        (*times, *last) = (*times + 1, fired.all);
+    }
+}
+
+impl Collector for FaultCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let fired = self.lock();
+        let mut family = encoder.encode_descriptor("faults", "Faults that fired", None, MetricType::Counter)?;
+        let other = (fired.other > 0).then_some((OTHER, fired.other));
+        for (rule, times) in fired.rules.iter().map(|(rule, (times, _))| (rule.as_str(), *times)).chain(other) {
+            ConstCounter::new(times).encode(family.encode_family(&[("rule", rule)])?)?;
         }
         Ok(())
     }
@@ -366,6 +432,33 @@ mod tests {
         let text = text(&metrics).await;
         assert!(text.contains(r#"sideband_sim_requests_total{procedure="other",status="404"} 2000"#), "{text}");
         assert!(text.lines().count() < 50, "{text}");
+    }
+
+    #[tokio::test]
+    async fn rules_without_end_make_no_series_without_end_and_their_sum_never_goes_back() {
+        let events = EventSink::with_time(|| 0, "test", 0);
+        let metrics = Metrics::new(&events, None);
+        let fire = |rule: String| {
+            let (on, action) = ("keys".to_owned(), "hang".to_owned());
+            events.emit(None, None, EventKind::Fault { rule, number: 1, on, action });
+        };
+        let sum = |text: &str| -> u64 {
+            let lines = text.lines().filter(|line| line.starts_with("sideband_sim_faults_total{"));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        };
+        for n in 0..MAX_FAULT_SERIES + 10 {
+            fire(format!("r{n}"));
+            fire("always".to_owned());
+            if n % 500 == 0 {
+                assert_eq!(sum(&text(&metrics).await), 2 * (n as u64 + 1));
+            }
+        }
+        let text = text(&metrics).await;
+        assert_eq!(sum(&text), 2 * (MAX_FAULT_SERIES as u64 + 10));
+        assert_eq!(text.lines().filter(|line| line.contains("faults_total{")).count(), MAX_FAULT_SERIES + 1);
+        for line in [r#"rule="other"} 11"#.to_owned(), format!(r#"rule="always"}} {}"#, MAX_FAULT_SERIES + 10)] {
+            assert!(text.contains(&line), "{line}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Who knows whether a daemon is online: the relay, which the control plane asks.
 
+use std::sync::Arc;
+
 use sideband_env::{BoxFuture, Env};
 use url::Url;
 
@@ -23,6 +25,12 @@ pub enum PresenceError {
 pub trait Presence: Send + Sync {
     /// Whether the daemon's socket is at the relay now.
     fn is_online<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<bool, PresenceError>>;
+}
+
+impl<T: Presence + ?Sized> Presence for Arc<T> {
+    fn is_online<'a>(&'a self, daemon_id: &'a str) -> BoxFuture<'a, Result<bool, PresenceError>> {
+        self.as_ref().is_online(daemon_id)
+    }
 }
 
 /// Asks a relay's admin API, `GET {admin}/daemons/{id}`; a daemon that the relay does not know is offline. An answer that
@@ -88,11 +96,7 @@ impl Presence for NoPresence {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        net::SocketAddr,
-        sync::{Arc, Mutex},
-    };
+    use std::{io, net::SocketAddr, sync::Mutex};
 
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};

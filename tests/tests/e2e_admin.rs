@@ -17,6 +17,7 @@ use sideband_sim_kit::{
     admin::{
         Accounts, AdminClient, AdminError, RelayStatus, RestartRelay, RotateKeys,
         accounts::{DaemonSettings, NewDaemon, NewUser, UserChange},
+        regions::RegionSettings,
     },
     event::EventKind,
     fault::{FaultPlan, FaultRule, Format},
@@ -118,6 +119,15 @@ async fn ask_everything(admin: &AdminClient, world: &mut World) {
     let one = ApiLimitsPatch { rate: Some("500/1s".parse().ok()) };
     assert_eq!(admin.set_api_limits(&one).await.unwrap().rate, one.rate.unwrap());
     assert_eq!(admin.api_limits().await.unwrap().rate, one.rate.unwrap());
+    let region = RegionSettings {
+        relay_url: "ws://127.0.0.1:9/relay".to_owned(),
+        relay_admin_url: Some("http://127.0.0.1:9".to_owned()),
+        relay_admin_token: Some("s3cret".to_owned()),
+    };
+    let set = admin.set_region("us", &region).await.unwrap();
+    assert_eq!(set.regions[0].relay_admin_url.as_deref(), Some("http://127.0.0.1:9/__sim"));
+    assert_eq!(admin.regions().await.unwrap(), set);
+    assert_eq!(admin.remove_region("us").await.unwrap().regions, []);
     admin.grades().await.unwrap();
     admin.clear_grades().await.unwrap();
     admin.keys().await.unwrap();

@@ -1,5 +1,7 @@
 //! Accounts below `/__sim`: users, daemons, credentials and grants.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     body::Bytes,
@@ -47,6 +49,7 @@ pub(super) enum Wrong {
     Body(String),
     NotThere(&'static str),
     Taken,
+    Conflict(String),
     Store(StoreError),
 }
 
@@ -73,6 +76,7 @@ impl IntoResponse for Wrong {
                 error_response(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
             }
             Self::Taken => error_response(StatusCode::CONFLICT, "conflict", "the id is taken"),
+            Self::Conflict(message) => error_response(StatusCode::CONFLICT, "conflict", message),
             Self::Store(error) => {
                 error!(%error, "an admin request failed");
                 error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the store failed")
@@ -81,9 +85,9 @@ impl IntoResponse for Wrong {
     }
 }
 
-type Answer<T> = Result<Json<T>, Wrong>;
+pub(super) type Answer<T> = Result<Json<T>, Wrong>;
 
-fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Wrong> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Wrong> {
     decode(bytes).map_err(|error| Wrong::Body(error.to_string()))
 }
 
@@ -98,7 +102,7 @@ fn check_id(id: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn check_region(region: Option<&str>) -> Result<(), Wrong> {
+pub(super) fn check_region(region: Option<&str>) -> Result<(), Wrong> {
     if region.is_some_and(|region| region.is_empty() || region.len() > MAX_NAME) {
         return Err(Wrong::Body(format!("`region` is 1 to {MAX_NAME} bytes of text")));
     }
@@ -136,14 +140,18 @@ fn accounts(api: &Api) -> Answer<Accounts> {
         region: daemon.region,
         concurrent_sessions: daemon.concurrent_sessions,
     });
-    let daemons = daemons.collect();
+    let daemons: Vec<DaemonAccount> = daemons.collect();
     let user_accounts = users.iter().map(|user| UserAccount {
         user_id: user.id.clone(),
         region: user.region.clone(),
         access_token_ids: ids(&access_tokens, &user.id),
     });
-    let user_accounts = user_accounts.collect();
-    Ok(Json(Accounts { users: users.into_iter().map(|user| user.id).collect(), daemons, user_accounts }))
+    let user_accounts: Vec<UserAccount> = user_accounts.collect();
+    let of_users = user_accounts.iter().filter_map(|user| user.region.as_deref());
+    let named: BTreeSet<&str> = daemons.iter().filter_map(|daemon| daemon.region.as_deref()).chain(of_users).collect();
+    let unserved_regions = named.into_iter().filter(|region| !api.serves(region)).map(str::to_owned).collect();
+    let users = users.into_iter().map(|user| user.id).collect();
+    Ok(Json(Accounts { users, daemons, user_accounts, unserved_regions }))
 }
 
 /// List users, daemons, the ids of their credentials, and grants.
@@ -204,7 +212,7 @@ async fn create_user(State(api): State<Api>, bytes: Bytes) -> Answer<UserCreated
     until_free(user_id.is_some(), draw, "user")
 }
 
-/// Change a user: what is absent stays, null takes away.
+/// Change a user: what is absent stays, null takes away. A region that no relay is known to serve is taken, and named in the answer.
 #[utoipa::path(
     patch,
     path = "/accounts/users/{id}",
@@ -331,7 +339,8 @@ async fn create_daemon(State(api): State<Api>, bytes: Bytes) -> Answer<DaemonCre
     until_free(new.daemon_id.is_some(), draw, "user")
 }
 
-/// Change a daemon's region and limits: what is absent stays, null takes away.
+/// Change a daemon's region and limits: what is absent stays, null takes away. A region that no relay is known to serve is taken, and
+/// named in the answer.
 #[utoipa::path(
     patch,
     path = "/accounts/daemons/{id}",

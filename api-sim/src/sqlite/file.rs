@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig, ffi};
 use sideband_protocol::Entropy;
 
-use super::OpenError;
+use super::{OpenError, start};
 use crate::RootSecret;
 
 /// What each version of the schema adds to the one before, from version 1 on. A file of version `n` has the tables of the first
@@ -204,6 +204,7 @@ impl Database<'_> {
         let root = root(&connection)?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        start::open(&connection)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(Ok((connection, root)))
     }

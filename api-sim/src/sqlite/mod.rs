@@ -6,6 +6,7 @@
 
 mod file;
 mod row;
+mod start;
 
 use std::{
     path::{Path, PathBuf},
@@ -87,8 +88,8 @@ pub struct SqliteStore {
     connection: Mutex<Connection>,
     _lock: file::Locked,
     root: RootSecret,
-    /// What a reset returns to.
-    first: OnceLock<FirstAccounts>,
+    /// The first accounts are there, and with them all that a reset returns to.
+    begun: OnceLock<()>,
     first_plan: Mutex<Option<String>>,
 }
 
@@ -116,7 +117,7 @@ impl SqliteStore {
             connection: Mutex::new(connection),
             _lock: lock,
             root,
-            first: OnceLock::new(),
+            begun: OnceLock::new(),
             first_plan: Mutex::default(),
         })
     }
@@ -264,22 +265,17 @@ impl Store for SqliteStore {
             if execute(connection, "INSERT OR IGNORE INTO setting (name, value) VALUES ('installed', 1)", [])? == 1 {
                 install(connection, first)?;
             }
-            Ok(())
+            if self.begun.get().is_none() { start::accounts_are_complete(connection) } else { Ok(()) }
         })?;
-        // Whoever installs twice in one process installs the same.
-        let _ = self.first.set(first.clone());
+        // Whoever installs again in one process does not begin anew.
+        let _ = self.begun.set(());
         Ok(())
     }
 
     fn reset(&self) -> Result<(), StoreError> {
         self.whole(|connection| {
-            connection.execute_batch(
-                "DELETE FROM code; DELETE FROM daemon_grant; DELETE FROM api_key; DELETE FROM access_token;
-                 DELETE FROM daemon; DELETE FROM user;
-                 DELETE FROM signing_key WHERE NOT first; UPDATE signing_key SET published_until = NULL;",
-            )?;
-            put_fault_plan(connection, self.first_plan().as_deref())?;
-            self.first.get().map_or(Ok(()), |first| install(connection, first))
+            start::restore(connection)?;
+            put_fault_plan(connection, self.first_plan().as_deref())
         })
     }
 
@@ -444,6 +440,7 @@ impl Store for SqliteStore {
                 .optional()?;
             let Some((_, entry)) = found.filter(|(digest, _)| *digest == code) else { return Ok(None) };
             execute(connection, "DELETE FROM code WHERE id = ?1", [number(code)])?;
+            start::code_is_used(connection, code)?;
             Ok(Some(entry).filter(|entry| entry.expires_at > now))
         })
     }
@@ -462,8 +459,9 @@ impl Store for SqliteStore {
             if !exists(connection, "SELECT 1 FROM signing_key", [])? {
                 let sql = "INSERT INTO signing_key (kid, seed, first) VALUES (?1, ?2, TRUE)";
                 execute(connection, sql, params![first.kid, first.seed.as_slice()])?;
+                start::has_key(connection, first)?;
             }
-            // The first key stays for a reset; it is not published once its time is set to 0.
+            // Files of earlier releases keep a first key that is over: its time is 0.
             let sql = "SELECT kid, seed, published_until FROM signing_key WHERE published_until IS NOT 0
                 ORDER BY number DESC";
             rows(connection, sql, [], key)
@@ -475,8 +473,7 @@ impl Store for SqliteStore {
             let until = previous_until.map_or(0, seconds_to_sql);
             execute(connection, "UPDATE signing_key SET published_until = ?1 WHERE published_until IS NULL", [until])?;
             let over = if previous_until.is_some() { seconds_to_sql(now) } else { i64::MAX };
-            execute(connection, "DELETE FROM signing_key WHERE published_until <= ?1 AND NOT first", [over])?;
-            execute(connection, "UPDATE signing_key SET published_until = 0 WHERE published_until <= ?1", [over])?;
+            execute(connection, "DELETE FROM signing_key WHERE published_until <= ?1", [over])?;
             let sql = "INSERT INTO signing_key (kid, seed, first) VALUES (?1, ?2, FALSE)";
             execute(connection, sql, params![new.kid, new.seed.as_slice()]).map(drop)
         })

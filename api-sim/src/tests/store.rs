@@ -76,7 +76,7 @@ contract! {
     a_daemon_goes_with_all_that_is_its
     a_user_goes_with_all_that_is_its
     installing_again_brings_nothing_back
-    reset_returns_to_the_start_but_for_session_ids
+    reset_returns_to_the_start_but_for_what_is_used
     key_04_rotations_are_kept
     the_fault_plan_is_kept
     the_fault_plan_of_the_start_comes_back
@@ -284,32 +284,48 @@ fn installing_again_brings_nothing_back(store: &dyn Store) {
     assert_eq!(store.directory().unwrap().daemons.len(), 2);
 }
 
-fn reset_returns_to_the_start_but_for_session_ids(store: &dyn Store) {
-    populate(store);
+fn reset_returns_to_the_start_but_for_what_is_used(store: &dyn Store) {
+    // Of an earlier process, in a file.
+    store.add_user(&User::new("u_0"), d("t0")).unwrap();
+    store.add_daemon(&Daemon::new("d_0", "u_0"), d("k0")).unwrap();
+    for name in ["c0", "c1"] {
+        store.add_code(d(name), &Code { daemon_id: "d_0".into(), expires_at: 100 }, 0).unwrap();
+    }
+    store.install(&first()).unwrap();
     let start = key("k-1");
     assert_eq!(store.signing_keys(&start).unwrap(), std::slice::from_ref(&start));
-    store.rotate_keys(&key("k-2"), Some(500), 0).unwrap();
-    store.rotate_keys(&key("k-3"), None, 0).unwrap();
-    store.add_code(d("c"), &code(100), 0).unwrap();
-    store.revoke_api_key(d("k1").id()).unwrap();
-    store.set_user_region(U, Some("eu")).unwrap();
-    store.set_fault_plan(Some("seed = 1")).unwrap();
+    let accounts = store.directory().unwrap();
+    assert_eq!((accounts.users.len(), accounts.daemons.len(), accounts.grants.len()), (2, 2, 0));
     let session = SessionId::new(9).unwrap();
-    store.insert_session_id_if_new(session).unwrap();
-    store.use_session(session, 150, &[], 0).unwrap();
-    store.reset().unwrap();
-    let expected = Directory {
-        users: vec![User::new(U)],
-        daemons: vec![Daemon::new(D, U)],
-        access_tokens: vec![(d("t1").id(), U.into())],
-        api_keys: vec![(d("k1").id(), D.into())],
-        grants: vec![],
-    };
-    assert_eq!(store.directory().unwrap(), expected);
-    assert_eq!(store.signing_keys(&key("k-none")).unwrap(), [start]);
-    assert_eq!((store.consume_code(d("c"), 1).unwrap(), store.fault_plan().unwrap()), (None, None));
-    assert!(!store.insert_session_id_if_new(session).unwrap());
-    assert_eq!(store.used_sessions(0, 0).unwrap(), [(session, 150)]);
+    for round in 0..2 {
+        populate(store);
+        store.add_grant(U, "d_0").unwrap();
+        let number = |plus| format!("k-{}", 2 + 2 * round + plus);
+        store.rotate_keys(&key(&number(0)), Some(500), 0).unwrap();
+        store.rotate_keys(&key(&number(1)), None, 0).unwrap();
+        store.add_code(d("c"), &code(100), 0).unwrap();
+        store.revoke_api_key(d("k1").id()).unwrap();
+        store.set_user_region(U, Some("eu")).unwrap();
+        store.set_fault_plan(Some("seed = 1")).unwrap();
+        assert_eq!(store.insert_session_id_if_new(session).unwrap(), round == 0);
+        store.use_session(session, 150, &[], 0).unwrap();
+        assert_eq!(store.consume_code(d("c1"), 1).unwrap().is_some(), round == 0, "API-05");
+        assert!(store.remove_user("u_0").unwrap().is_some());
+        store.reset().unwrap();
+        assert_eq!(store.directory().unwrap(), accounts);
+        assert_eq!(store.signing_keys(&key("k-none")).unwrap(), std::slice::from_ref(&start));
+        assert_eq!((store.consume_code(d("c"), 1).unwrap(), store.fault_plan().unwrap()), (None, None));
+        assert!(!store.insert_session_id_if_new(session).unwrap());
+        assert_eq!(store.used_sessions(0, 0).unwrap(), [(session, 150)]);
+        for (secret, user) in [("t0", "u_0"), ("t1", U)] {
+            assert_eq!(store.user_of_access_token(d(secret)).unwrap().as_deref(), Some(user));
+        }
+        for (secret, daemon) in [("k0", "d_0"), ("k1", D)] {
+            assert_eq!(store.daemon_of_api_key(d(secret)).unwrap().map(|daemon| daemon.id).as_deref(), Some(daemon));
+        }
+    }
+    assert!(store.consume_code(d("c0"), 1).unwrap().is_some(), "nobody has redeemed it");
+    assert_eq!(store.consume_code(d("c1"), 1).unwrap(), None);
 }
 
 fn key_04_rotations_are_kept(store: &dyn Store) {

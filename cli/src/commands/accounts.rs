@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Subcommand, builder::BoolishValueParser};
 use owo_colors::OwoColorize;
 use serde::Serialize;
 use sideband_sim_kit::admin::{
-    Accounts, AdminError,
+    Accounts, AdminClient, AdminError,
     accounts::{DaemonSettings, NewDaemon, NewUser, UserChange},
 };
 
@@ -65,7 +65,7 @@ enum What {
 }
 
 #[derive(Debug, Args)]
-struct On {
+pub(super) struct On {
     #[command(flatten)]
     servers: Servers,
 }
@@ -260,13 +260,13 @@ struct Line<'a, T> {
 type Named<'a> = BTreeMap<&'static str, &'a str>;
 
 /// The control plane that is asked, and where its answers go.
-struct Desk<'a> {
+pub(super) struct Desk<'a> {
     asked: Asked,
     out: &'a Output,
 }
 
 impl<'a> Desk<'a> {
-    async fn at(on: On, out: &'a Output) -> Result<Self, Failure> {
+    pub(super) async fn at(on: On, out: &'a Output) -> Result<Self, Failure> {
         let mut serving = on.servers.serving("api").await?;
         match (serving.pop(), serving.is_empty()) {
             (Some(asked), true) => Ok(Self { asked, out }),
@@ -277,22 +277,48 @@ impl<'a> Desk<'a> {
 
     /// An answer. What is not there, and what is taken, is no matter of the URL.
     fn got<T>(&self, answer: Result<T, AdminError>) -> Result<T, Failure> {
+        self.got_with(answer, "`sideband-sim accounts list` shows what is there")
+    }
+
+    /// The same, with what helps.
+    pub(super) fn got_with<T>(&self, answer: Result<T, AdminError>, hint: &str) -> Result<T, Failure> {
         answer.map_err(|error| match error {
             AdminError::Refused { status: status @ (404 | 409), code, message } if !code.is_empty() => {
                 let details = Details { code: Some(code), status: Some(status), ..Details::default() };
                 let failure = Failure::failed(anyhow!("{message}")).details(details);
-                failure.hint("`sideband-sim accounts list` shows what is there")
+                failure.hint(hint)
             }
             error => explain::admin(error, &self.asked.url),
         })
     }
 
-    async fn say(&self, event: &'static str, more: impl Serialize, text: impl FnOnce() -> String) {
+    pub(super) async fn say(&self, event: &'static str, more: impl Serialize, text: impl FnOnce() -> String) {
         self.out.say(&Line { event, admin_url: self.asked.url.as_str(), more }, text).await;
     }
 
     async fn say_accounts(&self, accounts: &Accounts) {
         self.say("accounts", accounts, || describe(accounts)).await;
+        self.note_unserved(accounts);
+    }
+
+    pub(super) fn asked(&self) -> &AdminClient {
+        &self.asked.client
+    }
+
+    /// Notes regions of accounts that no relay is known to serve.
+    pub(super) async fn tell_unserved(&self) -> Result<(), Failure> {
+        let accounts = self.got(self.asked.client.accounts().await)?;
+        self.note_unserved(&accounts);
+        Ok(())
+    }
+
+    fn note_unserved(&self, accounts: &Accounts) {
+        for region in &accounts.unserved_regions {
+            self.out.note(format!(
+                "note: no relay is known for the region {region}: tokens of its daemons are refused with 403, unless the relay that \
+                 clients are sent to is of that region; `sideband-sim regions set {region} URL` names one"
+            ));
+        }
     }
 }
 
@@ -316,6 +342,7 @@ pub(crate) async fn accounts(args: AccountsArgs, out: &Output) -> Result<(), Fai
 async fn user(what: User, out: &Output) -> Result<(), Failure> {
     match what {
         User::Add { user, region, on } => {
+            let named = region.is_some();
             let desk = Desk::at(on, out).await?;
             let made = desk.got(
                 desk.asked
@@ -326,6 +353,9 @@ async fn user(what: User, out: &Output) -> Result<(), Failure> {
             let rows =
                 [("user", &made.user_id), ("access token", &made.access_token), ("its id", &made.access_token_id)];
             desk.say("user_created", &made, || once(&rows)).await;
+            if named {
+                desk.tell_unserved().await?;
+            }
         }
         User::Set { user, region, on } => {
             let desk = Desk::at(on, out).await?;
@@ -364,6 +394,9 @@ async fn daemon(what: Daemon, out: &Output) -> Result<(), Failure> {
             let made = desk.got(desk.asked.client.create_daemon(&new).await)?;
             let rows = [("daemon", &made.daemon_id), ("API key", &made.api_key), ("its id", &made.api_key_id)];
             desk.say("daemon_created", &made, || once(&rows)).await;
+            if new.region.is_some() {
+                desk.tell_unserved().await?;
+            }
         }
         Daemon::Set { daemon, region, concurrent_sessions, on } => {
             let desk = Desk::at(on, out).await?;
@@ -482,7 +515,7 @@ fn describe(accounts: &Accounts) -> String {
 }
 
 /// Rows under a row of titles, each column as wide as its widest cell.
-fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(super) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut widths: Vec<usize> = titles.iter().map(|title| title.chars().count()).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -276,7 +276,8 @@ pub(crate) async fn drop_socket(args: DropArgs, out: &Output) -> Result<(), Fail
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every WebSocket is closed, and then accounts, credentials, codes, keys, limits, faults, counters, grades and events are
-those of the start. Session ids that were used stay used.
+those of the start of this process. With --state that is what the file kept then: users of earlier runs stay, and what they
+revoked stays revoked. Session ids and codes that were used stay used.
 
 Examples:
   sideband-sim reset

@@ -21,9 +21,10 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
-    options::{self, ApiOptions, Region},
+    options::{ApiOptions, LimitsOption, Region},
     output::Output,
     ready::{self, Credentials, ReadyLine},
+    relays,
     signals::Signals,
     tls::Tls,
     trace::Trace,
@@ -49,7 +50,7 @@ Without --relay-admin-url nobody knows who is online: a code of an offline daemo
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ApiArgs {
     /// The relay that clients are sent to; with a region before it, such as us=wss://us.test/relay, those of daemons in that region. May be given several times
-    #[arg(long, env = "SIDEBAND_SIM_RELAY_URL", value_name = "URL", required = true, value_delimiter = ',', value_parser = relay)]
+    #[arg(long, env = "SIDEBAND_SIM_RELAY_URL", value_name = "URL", required = true, value_delimiter = ',', value_parser = relays::relay)]
     relay_url: Vec<(Option<String>, Url)>,
     /// The relay's admin API, which knows who is online; may be given several times, for several relays [default: nobody knows]
     #[arg(long, env = "SIDEBAND_SIM_RELAY_ADMIN_URL", value_name = "URL", value_delimiter = ',', value_parser = values::admin_url)]
@@ -69,6 +70,8 @@ pub(crate) struct ApiArgs {
     /// Keep accounts, keys, codes and faults in this file, and with them the credentials [default: in memory]
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitsOption,
     #[command(flatten)]
     options: ApiOptions,
     #[command(flatten)]
@@ -105,7 +108,7 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     let mut config = ApiConfig::new(&issuer);
     config.relay_url = Advertised::Fixed(relay_url.clone());
     config.region_relays = region_relays;
-    args.options.configure(&args.region, &mut config);
+    args.options.configure(&args.limits.read()?, &args.region, &mut config);
     let setup = ApiSetup { config, seed, state: args.state.clone(), presence };
     let (served, bootstrap) = apart::api(env.clone(), bound, setup, &exposed)?;
     ready::prove(&env, &local, exposed.admin_token.clone(), None, &security).await?;
@@ -136,31 +139,9 @@ pub(crate) async fn run(args: ApiArgs, out: &Output) -> Result<(), Failure> {
     tracing.finish(out)
 }
 
-/// A relay's URL, with a region before it or none.
-fn relay(text: &str) -> Result<(Option<String>, Url), String> {
-    match text.split_once('=') {
-        Some((region, url)) if !region.contains(':') => Ok((Some(options::region(region)?), values::ws_url(url)?)),
-        _ => values::ws_url(text).map(|url| (None, url)),
-    }
-}
-
 /// The relay of daemons in no region that has its own, and the relays of regions.
 fn relays(args: &ApiArgs) -> Result<(String, BTreeMap<String, String>), Failure> {
-    let twice = |what: &str| {
-        Failure::misuse(anyhow!("there are two --relay-url {what}")).hint("give one for each region, and one without")
-    };
-    let (mut whole, mut regions) = (None, BTreeMap::new());
-    for (region, url) in &args.relay_url {
-        match region {
-            None if whole.is_some() => return Err(twice("without a region")),
-            None => whole = Some(url.as_str().to_owned()),
-            Some(region) => {
-                if regions.insert(region.clone(), url.as_str().to_owned()).is_some() {
-                    return Err(twice(&format!("for the region {region}")));
-                }
-            }
-        }
-    }
+    let (whole, regions) = relays::by_region(&args.relay_url)?;
     let own = || args.region.region.as_ref().and_then(|region| regions.get(region)).cloned();
     let whole = whole.or_else(own).ok_or_else(|| {
         Failure::misuse(anyhow!("no --relay-url is for daemons without a region"))
@@ -174,9 +155,9 @@ fn presence(args: &ApiArgs, env: &Env) -> Result<Arc<dyn Presence>, Failure> {
     if args.relay_admin_url.is_empty() {
         return Ok(Arc::new(NoPresence));
     }
-    let token = values::relay_admin_token(args.relay_admin_token.as_deref())?;
-    let ask = |url: &Url| -> Box<dyn Presence> { Box::new(HttpPresence::new(env.clone(), url.clone(), token.clone())) };
-    Ok(Arc::new(AnyPresence::new(args.relay_admin_url.iter().map(ask).collect())))
+    let admins = relays::admins(&args.relay_admin_url, args.relay_admin_token.as_deref())?;
+    let ask = |(url, token)| -> Box<dyn Presence> { Box::new(HttpPresence::new(env.clone(), url, token)) };
+    Ok(Arc::new(AnyPresence::new(admins.into_iter().map(ask).collect())))
 }
 
 fn describe(line: &ReadyLine<'_>, presence: bool) -> String {

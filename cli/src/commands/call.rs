@@ -21,6 +21,12 @@ use crate::{
     world,
 };
 
+/// How long connecting and calling may take together, with one attempt.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The same with more: the delays of the SDK's own five retries are 31 s.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -28,6 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   sideband-sim call --code abcd-efgh-ijkl ping
   sideband-sim call --daemon-id d_… add '{\"a\":1,\"b\":2}'       # with SIDEBAND_ACCESS_TOKEN
+  sideband-sim call --retries 5 --code abcd-efgh-ijkl ping                 # where faults refuse the first attempts
 
 Environment, each also as …_FILE:
   SIDEBAND_API_URL, SIDEBAND_RELAY_URL, SIDEBAND_DAEMON_ID, SIDEBAND_ACCESS_TOKEN, SIDEBAND_QUICK_CONNECT
@@ -58,15 +65,32 @@ pub(crate) struct CallArgs {
     /// A Quick Connect code or link, or SIDEBAND_QUICK_CONNECT; instead of --daemon-id and --access-token
     #[arg(long, env = "SIDEBAND_SIM_QUICK_CONNECT", value_name = "CODE", hide_env_values = true)]
     code: Option<String>,
-    /// How long connecting and calling may take together
-    #[arg(long, env = "SIDEBAND_SIM_TIMEOUT", value_name = "TIME", default_value = "15s", value_parser = values::duration)]
-    timeout: Duration,
+    /// Try to connect again so many times at most, after 1 s, 2 s, 4 s, … as the SDK does
+    #[arg(long, env = "SIDEBAND_SIM_RETRIES", value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// How long connecting and calling may take together [default: 15s; with --retries 2m]
+    #[arg(long, env = "SIDEBAND_SIM_TIMEOUT", value_name = "TIME", value_parser = values::duration)]
+    timeout: Option<Duration>,
     /// Whether the code stands on the command line, and not in the environment.
     #[arg(skip)]
     pub(crate) code_given: bool,
     /// Whether the daemon or the access token do.
     #[arg(skip)]
     pub(crate) account_given: bool,
+}
+
+impl CallArgs {
+    fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(if self.retries == 0 { TIMEOUT } else { RETRY_TIMEOUT })
+    }
+
+    /// One attempt unless asked otherwise: whoever calls from a shell wants to know, not to wait.
+    fn retry(&self) -> RetryPolicy {
+        match self.retries {
+            0 => RetryPolicy { mode: RetryMode::Never, ..RetryPolicy::default() },
+            retries => RetryPolicy { max_retries: retries, ..RetryPolicy::default() },
+        }
+    }
 }
 
 fn json(text: &str) -> Result<Box<RawValue>, String> {
@@ -113,7 +137,11 @@ pub(crate) async fn run(args: CallArgs, out: &Output) -> Result<(), Failure> {
     match ended {
         Ok(()) => Ok(()),
         Err(None) => Err(Failure::failed(anyhow!("interrupted"))),
-        Err(Some(failure)) => Err(explain::with_faults(failure, &env, &api).await),
+        Err(Some(failure)) if args.retries == 0 => {
+            let more = Some("`call` tries once; `--retries 5` tries again as clients do");
+            Err(explain::with_faults(failure, &env, &api, more).await)
+        }
+        Err(Some(failure)) => Err(explain::with_faults(failure, &env, &api, None).await),
     }
 }
 
@@ -151,8 +179,7 @@ fn connect(args: &CallArgs, way: Way) -> Result<(Client, Env, String), Failure> 
     let api = api.map_or_else(|| DEFAULT_API.to_owned(), |url| values::text_of(&url));
     let relay = RELAY_URL.find_url(args.relay_url.as_deref(), values::ws_url)?;
     let env = world::real()?;
-    // One attempt: whoever calls from a shell wants to know, not to wait.
-    let once = RetryPolicy { mode: RetryMode::Never, ..RetryPolicy::default() };
+    let retry = args.retry();
     let client = match way {
         Way::Account { daemon_id, access_token } => {
             let access_token = access_token.credential()?;
@@ -160,7 +187,7 @@ fn connect(args: &CallArgs, way: Way) -> Result<(Client, Env, String), Failure> 
             if let Some(relay) = relay {
                 builder = builder.relay_url(relay.as_str()).map_err(wrong)?;
             }
-            builder.retry(once).env(env.clone()).connect().map_err(wrong)?
+            builder.retry(retry).env(env.clone()).connect().map_err(wrong)?
         }
         Way::Code(code) => {
             let Found { text, origin } = code;
@@ -171,7 +198,7 @@ fn connect(args: &CallArgs, way: Way) -> Result<(Client, Env, String), Failure> 
             if let Some(relay) = relay {
                 builder = builder.relay_url(relay.as_str()).map_err(wrong)?;
             }
-            builder.retry(once).env(env.clone()).connect().map_err(wrong)?
+            builder.retry(retry).env(env.clone()).connect().map_err(wrong)?
         }
     };
     Ok((client, env, api))
@@ -179,14 +206,14 @@ fn connect(args: &CallArgs, way: Way) -> Result<(Client, Env, String), Failure> 
 
 async fn call(args: &CallArgs, client: &Client, who: Who, out: &Output) -> Result<(), Failure> {
     let started = Timeline::start();
-    let ready = tokio::time::timeout(args.timeout, client.when_ready()).await;
+    let ready = tokio::time::timeout(args.timeout(), client.when_ready()).await;
     let ready = ready.map_err(|_| {
         let details = Details { code: Some("timeout".to_owned()), ..Details::default() };
-        let failure = Failure::failed(anyhow!("no session within {:?}", args.timeout)).details(details);
+        let failure = Failure::failed(anyhow!("no session within {:?}", args.timeout())).details(details);
         failure.hint("check that API, relay and daemon run, or give --timeout more")
     })?;
     ready.map_err(|error| explain::sdk(&error, who))?;
-    let options = CallOptions::new().timeout(args.timeout.saturating_sub(started.elapsed()));
+    let options = CallOptions::new().timeout(args.timeout().saturating_sub(started.elapsed()));
     let called = client.call_with::<_, Box<RawValue>>(&args.method, &args.params, options).await;
     let result = match called {
         Ok(result) => result,

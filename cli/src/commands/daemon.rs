@@ -98,7 +98,7 @@ pub(crate) async fn run(args: DaemonArgs, out: &Output) -> Result<(), Failure> {
         () = signals.next() => Ok(()),
         ended = serve(&server, &args, required.as_ref(), &relay, (&api, &env), out) => match ended {
             Ok(()) => Ok(()),
-            Err(failure) => Err(explain::with_faults(failure, &env, &api).await),
+            Err(failure) => Err(explain::with_faults(failure, &env, &api, None).await),
         },
     };
     // A relay that does not answer must not hold us.

@@ -242,9 +242,12 @@ impl Source {
     fn wrong(&self, error: &PlanError, what: &str) -> Failure {
         let failure = Failure::misuse(anyhow!("{} is no {what}: {error}", self.origin));
         let failure = failure.details(Details { code: Some("bad_plan".to_owned()), ..Details::default() });
-        let is_plan = what == "rule" && FaultPlan::parse(&self.text, self.format).is_ok();
+        let plan = FaultPlan::parse(&self.text, self.format).ok();
+        let is_plan = what == "rule" && plan.as_ref().is_some_and(|plan| !plan.faults.is_empty());
         if is_plan {
             failure.hint("this is a whole plan: `sideband-sim fault set` takes it")
+        } else if what == "rule" && plan.is_some() {
+            failure.hint("a rule says at least where and what: on = \"relay.connection\" and do = \"cut\"")
         } else {
             failure.hint("`sideband-sim fault --help` shows examples")
         }

@@ -2,9 +2,8 @@
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use owo_colors::OwoColorize;
 use serde::Serialize;
-use sideband_sim_kit::limits::{ApiLimits, ApiLimitsPatch, RelayLimits, RelayLimitsPatch};
+use sideband_sim_kit::limits::{ApiLimits, ApiLimitsPatch, LimitsFile, RelayLimits, RelayLimitsPatch};
 
 use super::admin::{Asked, Servers};
 use crate::{explain, failure::Failure, options, output::Output, world};
@@ -117,14 +116,10 @@ async fn say_relay(asked: &Asked, limits: &RelayLimits, out: &Output) {
     out.say(&line, || limits.to_toml()).await;
 }
 
-/// For people a comment, so that the whole is a file for `--limits`.
+/// For people a line of a file for `--limits`, as the relay's are.
 async fn say_api(asked: &Asked, limits: &ApiLimits, out: &Output) {
     let line = ApiLimitsLine { event: "api_limits", admin_url: asked.url.as_str(), api_limits: limits };
-    let text = || match limits.rate {
-        Some(rate) => format!("# the control plane: apiRate={rate} (--api-rate {rate})\n"),
-        None => format!("# the control plane: apiRate={OFF}\n"),
-    };
-    out.say(&line, || text().dimmed().to_string()).await;
+    out.say(&line, || LimitsFile::rate_to_toml(limits.rate)).await;
 }
 
 /// What is to change at relays, and at control planes.

@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod fault;
 pub(crate) mod limits;
+pub(crate) mod regions;
 pub(crate) mod relay;
 pub(crate) mod scenario;
 pub(crate) mod status;

@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
-    options::{Region, RelayOptions},
+    options::{LimitsOption, Region, RelayOptions},
     output::Output,
     ready::{self, ReadyLine},
     signals::Signals,
@@ -48,6 +48,8 @@ pub(crate) struct RelayArgs {
     #[arg(long, env = "SIDEBAND_SIM_STATE", value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
+    limits: LimitsOption,
+    #[command(flatten)]
     options: RelayOptions,
     #[command(flatten)]
     region: Region,
@@ -76,7 +78,7 @@ pub(crate) async fn run(args: RelayArgs, out: &Output) -> Result<(), Failure> {
     let setup = RelaySetup {
         issuer: args.issuer.clone(),
         region: args.region.region.clone(),
-        limits: args.options.limits()?,
+        limits: args.options.limits(&args.limits.read()?)?,
         state: args.state.clone(),
         trace_frames: args.trace.is_wanted(),
     };

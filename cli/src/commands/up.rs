@@ -22,10 +22,11 @@ use crate::{
     failure::Failure,
     faults::{self, Faults},
     journal,
-    options::{ApiOptions, Region, RelayOptions},
+    options::{ApiOptions, LimitsOption, Region, RelayOptions},
     output::Output,
     quick_connect::{self, CodeEvent},
     ready::{self, Credentials, ReadyLine},
+    relays::FurtherRelays,
     signals::Signals,
     tls::{Security, Tls},
     trace::Trace,
@@ -43,9 +44,11 @@ Examples:
   sideband-sim up --state sim.db                   what is known outlives it: users, daemons, keys, codes, faults
   sideband-sim up --faults plan.toml               with faults on demand
   sideband-sim up --limits limits.toml --limit grace=5s
-                                                   the relay's limits by file and flag; `limits show` has their names
+                                                   limits by file, api_rate too, and flag; `limits show` has their names
   sideband-sim up --api-rate 20/10s                429 to whoever asks the control plane more than that
   sideband-sim up --region eu                      tokens for another region are refused with 403
+  sideband-sim up --region eu --relay-url us=ws://127.0.0.1:7602/relay --relay-admin-url http://127.0.0.1:7602
+                                                   and a relay for daemons in the region us; also `regions set`
   sideband-sim up --addr 127.0.0.1:0 --json        any free port; the first line says which, and all credentials
   sideband-sim up --addr 0.0.0.0:7600 --allow-remote
                                                    for containers and other machines
@@ -77,11 +80,15 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "SIDEBAND_SIM_ADVERTISE_URL", value_name = "URL", value_parser = values::http_url)]
     advertise_url: Option<Url>,
     #[command(flatten)]
+    limits: LimitsOption,
+    #[command(flatten)]
     relay: RelayOptions,
     #[command(flatten)]
     api: ApiOptions,
     #[command(flatten)]
     region: Region,
+    #[command(flatten)]
+    relays: FurtherRelays,
     #[command(flatten)]
     exposure: Exposure,
     #[command(flatten)]
@@ -124,7 +131,7 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
         out.note("note: with --state the credentials are the file's in spite of --seed");
     }
     let plan = args.faults.read()?;
-    let cloud = start(&args, &exposed, &security, env.clone()).await?;
+    let cloud = start(&args, &exposed, &security, env.clone(), out).await?;
     let local = local_url(cloud.addr(), security.is_tls());
     ready::prove(&env, &local, exposed.admin_token.clone(), Some(cloud.relay()), &security).await?;
     // The proof was nobody's request: what is told, counted and judged begins here.
@@ -160,7 +167,13 @@ pub(crate) async fn run(args: UpArgs, out: &Output) -> Result<(), Failure> {
     ended.and(tracing.finish(out))
 }
 
-async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) -> Result<Cloud, Failure> {
+async fn start(
+    args: &UpArgs,
+    exposed: &Exposed,
+    security: &Security,
+    env: Env,
+    out: &Output,
+) -> Result<Cloud, Failure> {
     let options = CloudOptions {
         seed: seed(args, exposed),
         state: args.state.clone(),
@@ -169,9 +182,11 @@ async fn start(args: &UpArgs, exposed: &Exposed, security: &Security, env: Env) 
         tls: security.is_tls(),
         trace_frames: args.trace.is_wanted(),
         admin_token: exposed.admin_token.clone(),
+        region_relays: args.relays.regions(out)?,
+        region_admins: args.relays.admins()?,
         ..CloudOptions::default()
     };
-    let options = args.api.set_up(&args.relay, &args.region, options)?;
+    let options = args.api.set_up(&args.limits.read()?, &args.relay, &args.region, options)?;
     let bound = Bound::to(args.addr, security, &env).await?;
     Cloud::start_on(env, bound.listener, bound.addr, options).map_err(|error| match error {
         CloudError::Bind { addr, source } => cannot_listen(addr, &source),

@@ -211,3 +211,25 @@ async fn status_is_watched_until_it_is_interrupted() {
     let nobody = finish(command(&["status", "--watch", "--admin-url", &url])).await;
     assert_eq!(nobody.code, Some(3), "who was never there is not watched: {nobody:?}");
 }
+
+#[tokio::test]
+async fn cli_05_a_call_tries_again_if_it_is_told_to_and_says_how_if_it_is_not() {
+    let scratch = crate::support::Scratch::new();
+    let file = scratch.file("plan.toml");
+    let plan =
+        "[[fault]]\non = \"api.request\"\nprocedure = \"relay.createSession\"\ntimes = 2\ndo = { status = 503 }\n";
+    std::fs::write(&file, plan).unwrap();
+    let up = Sim::up(&["--daemon", "--faults", &file]).await;
+    let once = up.call(&["ping"]).await;
+    assert!(once.code == Some(1) && once.stderr.contains("`--retries 5` tries again"), "{once:?}");
+    let again = up.call(&["--retries", "1", "ping"]).await;
+    assert_eq!(again.code, Some(0), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_rule_without_anything_is_told_what_is_missing() {
+    let ended = run(&["fault", "add", "{}"]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("`on`") && ended.stderr.contains("do = "), "{ended:?}");
+    assert!(!ended.stderr.contains("whole plan"), "{ended:?}");
+}

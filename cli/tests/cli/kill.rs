@@ -74,6 +74,14 @@ struct CodeLife {
     unknown: u32,
 }
 
+/// What a life began with, to which a reset returns.
+#[derive(Debug, Default)]
+struct Begun {
+    key: Option<String>,
+    codes: BTreeSet<String>,
+    daemons: usize,
+}
+
 /// What was acknowledged in all lives.
 #[derive(Debug, Default)]
 struct Ledger {
@@ -88,8 +96,8 @@ struct Ledger {
     accounts: accounts::Book,
     faults: faults::Book,
     sockets: sockets::Book,
-    /// The key of a new store, and of one after a reset.
-    first_key: Option<String>,
+    /// What this life began with: the key that signs, the codes that were known, and how many daemons.
+    begun: Begun,
     /// A reset got no answer: the user that is gone if it happened.
     reset_unknown: Option<String>,
     resets: u32,
@@ -153,12 +161,13 @@ impl Ledger {
         }
     }
 
-    /// All is as after the start, but for session ids that were used.
+    /// All is as after the start of this life, but for session ids and codes that were used.
     fn reset(&mut self) {
         self.resets += 1;
-        self.lost_codes.extend(std::mem::take(&mut self.codes).into_keys());
-        self.lost_keys.extend(std::mem::take(&mut self.daemons).into_iter().map(|(_, key)| key));
-        self.current.clone_from(&self.first_key);
+        let begun = &self.begun;
+        self.lost_codes.extend(self.codes.extract_if(.., |code, _| !begun.codes.contains(code)).map(|(code, _)| code));
+        self.lost_keys.extend(self.daemons.split_off(begun.daemons).into_iter().map(|(_, key)| key));
+        self.current.clone_from(&begun.key);
         self.accounts.reset();
         self.faults.reset();
     }
@@ -370,11 +379,13 @@ async fn check_service(target: &Target, ledger: &mut Ledger) {
         let (status, _) = target.procedure("quickConnect.redeem", "", json!({"code": code})).await.unwrap();
         assert_eq!(status, 404, "{code} is good again");
     }
-    if ledger.first_key.is_none() {
-        let (_, keys) = target.admin(Method::GET, "keys", Value::Null).await.unwrap();
-        ledger.first_key = keys["keys"][0]["kid"].as_str().map(str::to_owned);
-        ledger.current.clone_from(&ledger.first_key);
+    let (_, keys) = target.admin(Method::GET, "keys", Value::Null).await.unwrap();
+    let key = keys["keys"][0]["kid"].as_str().map(str::to_owned);
+    if ledger.begun.key.is_none() {
+        ledger.current.clone_from(&key);
     }
+    let (codes, daemons) = (ledger.codes.keys().cloned().collect(), ledger.daemons.len());
+    ledger.begun = Begun { key, codes, daemons };
     if ledger.current.is_none() {
         let (op, answer) = target.clone().run(Op::Rotate { hard: false }).await;
         ledger.note(op, answer);

@@ -125,7 +125,18 @@ async fn api_09_the_rate_of_the_api_is_off_unless_given_and_changes_while_it_run
         let shown = lines(&sim, &["limits", "show"]).await.pop().unwrap();
         assert_eq!((&shown["event"], &shown["apiLimits"]["rate"]), (&json!("api_limits"), &json!("2/1h")));
         let text = against(&sim, &["limits", "show"]).await.stdout;
-        assert!(text.contains("apiRate=2/1h"), "{text}");
+        assert!(text.contains("api_rate = \"2/1h\"\n"), "{text}");
+        // What is shown is a file that says the same.
+        let scratch = Scratch::new();
+        let file = scratch.file("limits.toml");
+        fs::write(&file, &text).unwrap();
+        let again = Sim::start(&[server, &["--limits", &file]].concat()).await;
+        assert_eq!(against(&again, &["limits", "show"]).await.stdout, text);
+        assert_eq!([renew(&again).await, renew(&again).await, renew(&again).await], [200, 200, 429]);
+        let json = against(&sim, &["limits", "show", "--json"]).await.stdout;
+        fs::write(&file, json).unwrap();
+        let again = Sim::start(&[server, &["--limits", &file, "--api-rate", "1/1h"]].concat()).await;
+        assert_eq!([renew(&again).await, renew(&again).await], [200, 429], "the flag wins");
         lines(&sim, &["limits", "set", "apiRate=off"]).await;
         assert_eq!([renew(&sim).await, renew(&sim).await, renew(&sim).await], [200; 3]);
         lines(&sim, &["reset"]).await;
@@ -214,6 +225,50 @@ async fn tok_08_each_region_has_its_relay() {
     assert_eq!(by_code.code, Some(0), "{by_code:?}");
     let wrong = api.call(&["--json", "--relay-url", eu, "ping"]).await;
     assert_eq!(wrong.events()[0]["status"], 403, "{wrong:?}");
+}
+
+/// A cloud with a relay of its own and one for `us`, and a daemon that is moved there and back.
+#[tokio::test]
+async fn tok_08_a_cloud_has_further_relays_by_flag_and_while_it_runs() {
+    for by_flag in [true, false] {
+        let addr = format!("127.0.0.1:{}", free_port());
+        let (url, admin) = (format!("ws://{addr}/relay"), format!("http://{addr}"));
+        let named = format!("us={url}");
+        let flags = ["--region", "eu", "--relay-url", &named, "--relay-admin-url", &admin];
+        let up = Sim::up(if by_flag { &flags } else { &flags[..2] }).await;
+        let relay = Sim::start(&["relay", "--addr", &addr, "--issuer", up.get("issuer"), "--region", "us"]).await;
+        let regions =
+            async |args: &[&str]| run(&[&["regions"], args, &["--admin-url", up.get("adminUrl")]].concat()).await;
+        let set = async |region: &str| {
+            let admin_url = up.get("adminUrl");
+            run(&["accounts", "daemon", "set", up.get("daemonId"), "--region", region, "--admin-url", admin_url]).await
+        };
+        if !by_flag {
+            let warned = set("us").await;
+            assert_eq!(warned.code, Some(0), "{warned:?}");
+            assert!(warned.stderr.contains("no relay is known for the region us"), "{warned:?}");
+            assert_eq!(regions(&["set", "us", &url, "--relay-admin-url", &admin]).await.code, Some(0));
+        }
+        let moved = set("us").await;
+        assert_eq!((moved.code, moved.stderr.as_str()), (Some(0), ""), "{moved:?}");
+        let shown = regions(&["list"]).await;
+        assert!(shown.stdout.contains(&url) && shown.stdout.contains("are in: eu"), "{shown:?}");
+        let daemon = Sim::daemon_of(&up, &["--relay-url", &url]).await;
+        assert_eq!(up.call(&["ping"]).await.code, Some(0), "by the region's relay");
+        // Who is online is asked there (API-04).
+        let code = daemon.ready["quickConnect"]["code"].as_str().unwrap();
+        let by_code = run(&["call", "--api-url", up.get("apiUrl"), "--code", code, "ping"]).await;
+        assert_eq!(by_code.code, Some(0), "{by_code:?}");
+
+        assert_eq!(regions(&["remove", "us"]).await.code, Some(0));
+        let gone = regions(&["remove", "us"]).await;
+        assert!(gone.code == Some(1) && gone.stderr.contains("no such region"), "{gone:?}");
+        let refused = up.call(&["--json", "ping"]).await;
+        assert_eq!(refused.events()[0]["status"], 403, "{refused:?}");
+        assert_eq!(run(&["reset", "--admin-url", up.get("adminUrl")]).await.code, Some(0));
+        assert_eq!(regions(&["list"]).await.stdout.contains(&url), by_flag, "those of the start");
+        drop((daemon, relay));
+    }
 }
 
 #[tokio::test]

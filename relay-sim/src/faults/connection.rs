@@ -8,22 +8,19 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     event::Role,
-    fault::{ConnectionAction, ConnectionWatch, Limit, Place},
+    fault::{ConnectionAction, ConnectionWatch, Limit, Place, RuleKey},
 };
 use tokio::sync::watch;
 
 use super::FaultEnd;
-use crate::{
-    hub::Hub,
-    outbox::{Outbox, Stall},
-    relay::Relay,
-};
+use crate::{hub::Hub, lane::Wait, outbox::Outbox, relay::Relay};
 
 /// What a connection's task has to do about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Command {
-    Stall(Stall),
-    Limit(Limit),
+    Pause(Wait),
+    /// Until the rule is gone or over.
+    Limit(Limit, RuleKey),
 }
 
 /// The faults of one connection. To look costs one load while nothing changes.
@@ -66,6 +63,7 @@ impl Watching {
         let mut commands = Vec::new();
         for fault in self.watch.poll() {
             fault.report(Place::RelayConnection, self.relay.events(), Some(&hub.daemon_id), self.session);
+            let rule = fault.key();
             let end = match fault.action {
                 ConnectionAction::Cut => FaultEnd::Cut,
                 ConnectionAction::Close(closing) => FaultEnd::Close(closing),
@@ -76,11 +74,13 @@ impl Watching {
                 }
                 ConnectionAction::Ghost => FaultEnd::Ghost,
                 ConnectionAction::Pause(time) => {
-                    commands.push(Command::Stall(Stall::Until(now + time)));
+                    let mut pause = Wait::new(now);
+                    pause.add(rule, time);
+                    commands.push(Command::Pause(pause));
                     continue;
                 }
                 ConnectionAction::Limit(limit) => {
-                    commands.push(Command::Limit(limit));
+                    commands.push(Command::Limit(limit, rule));
                     continue;
                 }
                 ConnectionAction::Restart(down) => {

@@ -13,14 +13,14 @@ use sideband_protocol::{
 };
 use sideband_sim_kit::{
     event::{Direction, Role},
-    fault::{Control, Forged, Forgery, FrameAction, FramePoint, Place},
+    fault::{Control, Fired, Forged, Forgery, FrameAction, FramePoint, Place},
     observer::FrameSeen,
 };
 
 use super::FaultEnd;
 use crate::{
     hub::Turn,
-    lane::Next,
+    lane::{Next, Wait},
     outbox::{Outbox, Place as Spot},
 };
 
@@ -45,8 +45,8 @@ pub(crate) enum Inward {
 struct Treated {
     message: Bytes,
     session: Option<SessionId>,
-    /// When it goes.
-    at: Option<Instant>,
+    /// After what it goes.
+    wait: Option<Wait>,
     /// How many of it; none if it is lost.
     copies: usize,
     /// How many others pass first.
@@ -74,7 +74,7 @@ impl Turn<'_> {
             // A frame before it has ended the connection.
             return;
         }
-        let Treated { message, session, at, copies, behind, before, forged, end, whole: _ } =
+        let Treated { message, session, wait, copies, behind, before, forged, end, whole: _ } =
             self.treat(outbox, Direction::In, message);
         let lane = self.state.lanes.entry(conn).or_default();
         for frame in forged {
@@ -84,12 +84,12 @@ impl Turn<'_> {
             lane.push_beside(Inward::Tell(control, session), None);
         }
         if let Some(end) = end {
-            lane.push_beside(Inward::End(end), at);
+            lane.push_beside(Inward::End(end), wait);
         } else if behind > 0 {
             (0..copies).for_each(|_| lane.hold(behind, Inward::Frame(message.clone())));
         } else if let Some(more) = copies.checked_sub(1) {
-            (0..more).for_each(|_| lane.push_beside(Inward::Frame(message.clone()), at));
-            lane.push(Inward::Frame(message), at);
+            (0..more).for_each(|_| lane.push_beside(Inward::Frame(message.clone()), wait.clone()));
+            lane.push(Inward::Frame(message), wait);
         }
         self.release(conn, Some(self.now));
     }
@@ -101,7 +101,7 @@ impl Turn<'_> {
             if now.is_none() {
                 lane.let_all_pass();
             }
-            match lane.pop(now) {
+            match lane.pop(now, &self.hub.common.faults) {
                 Next::Item(Inward::Frame(message)) => self.state.machine.handle_message(conn, message, self.now),
                 Next::Item(Inward::Tell(control, session)) => self.tell_by_fault(conn, control, session),
                 Next::Item(Inward::End(end)) => {
@@ -129,7 +129,7 @@ impl Turn<'_> {
         of: Option<&Arc<Outbox>>,
         own: bool,
     ) {
-        let Treated { message, session, at, copies, behind, before, forged, end, whole } =
+        let Treated { message, session, wait, copies, behind, before, forged, end, whole } =
             self.treat(outbox, Direction::Out, message);
         if !whole {
             // If it is a Control, nobody can be held to what it says.
@@ -144,15 +144,15 @@ impl Turn<'_> {
             self.tell_by_fault(to, control, session);
         }
         if let Some(end) = end {
-            if outbox.push_end(end, at) {
+            if outbox.push_end(end, wait) {
                 self.wake.push(outbox.clone());
             }
             return;
         }
         for copy in 0..copies {
             let spot = match (behind, copy) {
-                (0, 0) => Spot::Next(at),
-                (0, _) => Spot::Beside(at),
+                (0, 0) => Spot::Next(wait.clone()),
+                (0, _) => Spot::Beside(wait.clone()),
                 (behind, _) => Spot::Behind(behind),
             };
             if !self.queue(to, outbox, message.clone(), of, own, spot) {
@@ -178,7 +178,7 @@ impl Turn<'_> {
         let mut treated = Treated {
             message,
             session,
-            at: None,
+            wait: None,
             copies: 1,
             behind: 0,
             before: Vec::new(),
@@ -188,29 +188,30 @@ impl Turn<'_> {
         };
         for fault in fired {
             fault.report(Place::RelayFrame, &self.hub.common.events, Some(daemon), session);
-            treated.suffer(fault.action, fault.random, nonce, self.now);
+            treated.suffer(fault, nonce, self.now);
         }
         treated
     }
 }
 
 impl Treated {
-    fn suffer(&mut self, action: FrameAction, random: u64, nonce: u32, now: Instant) {
-        match action {
+    fn suffer(&mut self, fault: Fired<FrameAction>, nonce: u32, now: Instant) {
+        let rule = fault.key();
+        match fault.action {
             FrameAction::Drop => (self.copies, self.whole) = (0, false),
-            FrameAction::Delay(time) => self.at = Some(self.at.unwrap_or(now) + time),
+            FrameAction::Delay(time) => self.wait.get_or_insert_with(|| Wait::new(now)).add(rule, time),
             FrameAction::Duplicate => self.copies += 1,
             FrameAction::Reorder(frames) => {
                 self.behind = self.behind.saturating_add(frames);
                 self.whole = false;
             }
             FrameAction::Corrupt => {
-                self.message = corrupted(&self.message, random);
+                self.message = corrupted(&self.message, fault.random);
                 self.whole = false;
             }
             FrameAction::Forge(Forgery { what, frames }) => {
                 for number in 0..u64::from(frames.unwrap_or(1)) {
-                    let random = random.wrapping_add(number.wrapping_mul(GOLDEN));
+                    let random = fault.random.wrapping_add(number.wrapping_mul(GOLDEN));
                     self.forged.extend(match (what, self.session) {
                         (Forged::Data, Some(session)) => Some(data_of_nobody(session, nonce, number, random)),
                         (Forged::Data, None) => None,

@@ -27,10 +27,7 @@ pub(crate) use connection::{Command, Watching};
 pub(crate) use frame::Inward;
 pub(crate) use upgrade::{answer, faults_of_upgrade};
 
-use crate::{
-    hub::Turn,
-    outbox::{End, Stall},
-};
+use crate::{hub::Turn, outbox::End};
 
 /// How a fault ends a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +48,7 @@ impl Turn<'_> {
         let Some(outbox) = self.state.outboxes.get(&conn).cloned() else { return };
         match end {
             FaultEnd::Ghost => {
-                outbox.stall(Stall::Ghost);
+                outbox.haunt();
                 self.wake.push(outbox);
                 return;
             }

@@ -271,7 +271,7 @@ impl State {
     }
 
     pub(super) fn holds(&self, fired: &Fired<NetAction>) -> bool {
-        match self.faults.holds(fired, now()) {
+        match self.faults.holds(fired.key(), now()) {
             Holds::No => false,
             Holds::Until(_) => true,
         }

@@ -40,6 +40,10 @@ pub struct Accounts {
     /// The users with what is known of them.
     #[serde(default)]
     pub user_accounts: Vec<UserAccount>,
+    /// Regions that users or daemons name and that no relay is known to serve (TOK-08): clients are sent to the control plane's own
+    /// relay, which refuses the tokens with 403 unless it is of that region. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved_regions: Vec<String>,
 }
 
 /// A user as a control plane knows it.

@@ -144,7 +144,8 @@ pub fn reset_routes(resets: Resets) -> AdminRoutes {
 }
 
 /// Bring everything to the state after the start: accounts, keys, codes, sessions, limits, faults, counters, grades and events.
-/// Every WebSocket is closed. Session ids that were used stay used.
+/// Every WebSocket is closed. With a state file the start is that of this process, with what was kept until then. Session ids and
+/// codes that were used stay used.
 #[utoipa::path(
     post,
     path = "/reset",

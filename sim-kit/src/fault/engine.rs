@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     action::{ApiAction, ConnectionAction, FrameAction, KeysAction, NetAction, Place, UpgradeAction},
-    fired::Fired,
+    fired::{Fired, RuleKey},
     keep::{KeepError, KeepPlan, SetError},
     plan::{FaultPlan, FaultRule},
     point::{ApiPoint, ConnectionPoint, Facts, FramePoint, KeysPoint, NetPoint, UpgradePoint},
@@ -225,11 +225,16 @@ impl FaultEngine {
         self.shared.places.load(Ordering::Acquire) & bit(place) != 0
     }
 
+    /// Until when a rule holds. [`changes`](Self::changes) tells when to ask again.
+    pub fn holds(&self, key: RuleKey) -> Holds {
+        self.faults().holds(key, self.now())
+    }
+
     /// Waits until the rule that fired is gone or over.
     pub async fn over<A>(&self, fired: &Fired<A>) {
         let mut changes = self.changes();
         loop {
-            let until = match self.faults().holds(fired, self.now()) {
+            let until = match self.holds(fired.key()) {
                 Holds::No => return,
                 Holds::Until(until) => until,
             };

@@ -27,6 +27,17 @@ pub struct Fired<A> {
     pub(super) serial: u64,
 }
 
+/// Stands for one rule that is or was in force, and for no other, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleKey(pub(super) u64);
+
+impl<A> Fired<A> {
+    /// What to ask for whether the rule still holds.
+    pub fn key(&self) -> RuleKey {
+        RuleKey(self.serial)
+    }
+}
+
 impl<A: Clone + Into<Action>> Fired<A> {
     /// `{rule}#{number}`.
     pub fn label(&self) -> String {

@@ -58,9 +58,9 @@ pub use action::{
 pub use decode::Written;
 pub use document::{Document, Format, MAX_PLAN, PathStep, PlanError, Position};
 pub use engine::{ConnectionWatch, FaultEngine};
-pub use fired::{FAULT_HEADER, Fired, header_value};
+pub use fired::{FAULT_HEADER, Fired, RuleKey, header_value};
 pub use keep::{KeepError, KeepPlan, SetError};
 pub use plan::{FaultPlan, FaultRule, MAX_RULES, Trigger, snake};
 pub use point::{ApiPoint, Filter, FramePoint, KeyUse, KeysPoint, NetPoint, UpgradePoint};
-pub use rules::{AddError, Faults, RuleReport};
+pub use rules::{AddError, Faults, Holds, RuleReport};
 pub use text::{MAX_TIME, RuleId, RuleIdError, Shift, Time};

@@ -20,12 +20,15 @@ use super::{
     action::{Action, ConnectionAction, NetAction, Place, PlaceAction},
     document::PlanError,
     draw::{Purpose, draw, happens},
-    fired::Fired,
+    fired::{Fired, RuleKey},
     keep::KeepError,
     plan::{FaultPlan, FaultRule, MAX_RULES},
     point::{ConnectionPoint, Facts, NetPoint},
     text::RuleId,
 };
+
+/// The highest number in a rule's own name that derived names go on from; they skip names that are taken anyway.
+const MAX_PLACE: u64 = 1_000_000;
 
 /// Why a rule is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +88,17 @@ pub enum Holds {
     No,
     /// Until this instant; without end if there is none.
     Until(Option<Instant>),
+}
+
+impl Holds {
+    /// When something ends that begins now for this time, and ends with its rule.
+    pub fn end_of(self, time: Duration, begins: Instant) -> Instant {
+        match self {
+            Self::No => begins,
+            Self::Until(None) => begins + time,
+            Self::Until(Some(until)) => (begins + time).min(until.max(begins)),
+        }
+    }
 }
 
 /// The rules that are in force.
@@ -174,7 +188,7 @@ impl Faults {
         }
         let id = match rule.id.clone() {
             Some(id) => id,
-            None => RuleId::derived(self.places.saturating_add(1)),
+            None => self.next_free(),
         };
         if self.rules.iter().any(|armed| armed.id == id) {
             return Err(AddError::Taken(id));
@@ -183,8 +197,21 @@ impl Faults {
         Ok(id)
     }
 
+    /// A name for a rule without one, that no rule has, and none had in this plan unless by its own choice.
+    fn next_free(&mut self) -> RuleId {
+        loop {
+            self.places += 1;
+            let id = RuleId::derived(self.places);
+            if self.rules.iter().all(|armed| armed.id != id) {
+                return id;
+            }
+        }
+    }
+
     fn arm(&mut self, id: RuleId, rule: FaultRule, now: Instant) {
-        self.places = self.places.max(id.place().unwrap_or(0));
+        // Whoever names a rule after a number beyond all others means no place.
+        let place = id.place().filter(|place| *place <= MAX_PLACE);
+        self.places = self.places.max(place.unwrap_or(0));
         self.serials += 1;
         self.rules.push(Armed { serial: self.serials, id, rule, since: now, seen: 0, wanted: 0, fired: 0 });
     }
@@ -219,9 +246,9 @@ impl Faults {
         self.rules.iter().any(|armed| armed.rule.place() == place)
     }
 
-    /// Until when the rule that fired holds.
-    pub fn holds<A>(&self, fired: &Fired<A>, now: Instant) -> Holds {
-        match self.rules.iter().find(|armed| armed.serial == fired.serial).map(Armed::window) {
+    /// Until when a rule holds.
+    pub fn holds(&self, key: RuleKey, now: Instant) -> Holds {
+        match self.rules.iter().find(|armed| armed.serial == key.0).map(Armed::window) {
             None => Holds::No,
             Some((_, Some(until))) if until <= now => Holds::No,
             Some((_, until)) => Holds::Until(until),

@@ -33,13 +33,41 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = deserializer.deserialize_str(TextOf("a time such as \"2s\", \"150ms\" or \"1m 30s\""))?;
-        let time = PARSER
-            .parse_unsigned_duration(&text)
-            .map_err(|_| de::Error::custom("write a time such as \"2s\", \"150ms\" or \"1m 30s\""))?;
+        let time = parse_time(&text)
+            .ok_or_else(|| de::Error::custom("write a time such as \"2s\", \"150ms\", \"1m 30s\" or \"2d\""))?;
         if time > MAX_TIME {
             return Err(de::Error::custom("the time is longer than a week"));
         }
         Ok(Self(time))
+    }
+}
+
+/// A time that may begin with days, of 24 hours each, which the library does not take for a span of time.
+fn parse_time(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(digits);
+    let unit = rest.trim_start();
+    let letters = unit.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let (unit, rest) = unit.split_at(letters);
+    if !matches!(unit, "d" | "day" | "days") {
+        return PARSER.parse_unsigned_duration(text).ok();
+    }
+    let days = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(24 * 60 * 60)?);
+    let rest = rest.trim_start_matches(',').trim_start();
+    if rest.is_empty() { Some(days) } else { days.checked_add(PARSER.parse_unsigned_duration(rest).ok()?) }
+}
+
+/// The same, with a sign or none.
+fn parse_shift(text: &str) -> Option<SignedDuration> {
+    let text = text.trim();
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    match parse_time(unsigned).filter(|_| !unsigned.trim_start().starts_with(['-', '+'])) {
+        Some(time) => {
+            let time = SignedDuration::try_from(time).ok()?;
+            Some(if text.starts_with('-') { -time } else { time })
+        }
+        None => PARSER.parse_duration(text).ok(),
     }
 }
 
@@ -67,7 +95,7 @@ impl<'de> Deserialize<'de> for Shift {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = deserializer.deserialize_str(TextOf("a time such as \"2m\" or \"-10m\""))?;
         let shift: SignedDuration =
-            PARSER.parse_duration(&text).map_err(|_| de::Error::custom("write a time such as \"2m\" or \"-10m\""))?;
+            parse_shift(&text).ok_or_else(|| de::Error::custom("write a time such as \"2m\" or \"-10m\""))?;
         if shift.unsigned_abs() > MAX_TIME {
             return Err(de::Error::custom("the shift is longer than a week"));
         }
@@ -150,5 +178,26 @@ impl de::Visitor<'_> for TextOf {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
         Ok(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_24_hours_each() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+        for (text, wanted) in
+            [("7d", hours(168)), ("1 day", hours(24)), ("2d 3h", hours(51)), ("2days, 1h", hours(49)), ("3h", hours(3))]
+        {
+            assert_eq!(parse_time(text), wanted, "{text}");
+        }
+        for wrong in ["d", "1d x", "-1d", "1.5d", "99999999999999999999d", "213503982334602d", ""] {
+            assert_eq!(parse_time(wrong), None, "{wrong}");
+        }
+        let day = SignedDuration::from_hours(24);
+        assert_eq!([parse_shift("1d"), parse_shift("-1d"), parse_shift("--1d")], [Some(day), Some(-day), None]);
+        assert_eq!(parse_shift("-10m"), Some(SignedDuration::from_mins(-10)));
     }
 }

@@ -3,6 +3,7 @@
 //! JSON members are in camelCase, TOML keys in snake_case; either is read in both. Times are text such as `"30s"`,
 //! `"250ms"` or `"1m 30s"`. What is not named keeps its default, or in a patch its value.
 
+mod file;
 mod named;
 mod rate;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use sideband_protocol::relay::{RateMode, Takeover, WatchLimits};
 use utoipa::ToSchema;
 
+pub use file::LimitsFile;
 pub use named::{NAMES, takes};
 pub use rate::{ApiLimits, ApiLimitsPatch, RateLimit, RateLimitError};
 
@@ -24,12 +26,12 @@ pub enum LimitsError {
     #[error("{0}")]
     Unreadable(String),
     /// There is no such limit.
-    #[error("there is no limit `{name}`; did you mean `{nearest}`?")]
+    #[error("there is no limit `{name}`; {}", meant(*.nearest))]
     Unknown {
         /// What was named, its first 64 characters.
         name: String,
-        /// The limit whose name is most like it, in camelCase.
-        nearest: &'static str,
+        /// The limit whose name is most like it, in camelCase; none if no name is like it.
+        nearest: Option<&'static str>,
     },
     /// A member has a value that makes no sense.
     #[error("`{member}` must be {takes}")]
@@ -57,6 +59,13 @@ pub enum LimitsError {
         /// What is wrong there.
         error: Box<LimitsError>,
     },
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("there are {}", NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// The limits of a relay. The default is the specification's.

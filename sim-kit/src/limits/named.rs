@@ -1,11 +1,11 @@
 //! Limits by their names, as flags and files give them: what each takes, and what is wrong with one that it does not take.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
-use toml::Spanned;
 
-use super::{LimitsError, RelayLimits, RelayLimitsPatch};
+use super::{LimitsError, LimitsFile, RelayLimits, RelayLimitsPatch};
+
+/// How alike two names are, from 0 to 1, where one may have been meant by the other.
+const LIKE: f64 = 0.8;
 
 /// Most characters of what was given that an error repeats.
 const MAX_SHOWN: usize = 64;
@@ -43,7 +43,7 @@ fn snake(name: &str) -> String {
     })
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
@@ -56,8 +56,9 @@ impl RelayLimitsPatch {
         let known = NAMES.iter().find(|(known, _)| *known == name || snake(known) == name);
         let Some((member, takes)) = known.copied() else {
             let likeness = |known: &str| strsim::jaro_winkler(&snake(known), &snake(name));
-            let nearest = NAMES.iter().max_by(|(one, _), (other, _)| likeness(one).total_cmp(&likeness(other)));
-            return Err(LimitsError::Unknown { name: shown(name), nearest: nearest.map_or("", |(name, _)| name) });
+            let nearest = NAMES.iter().map(|(name, _)| *name).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+            let nearest = nearest.filter(|nearest| likeness(nearest) >= LIKE);
+            return Err(LimitsError::Unknown { name: shown(name), nearest });
         };
         let wrong = || LimitsError::Value { member, takes, given: shown(&value.to_string()) };
         // Null would be as good as absent.
@@ -89,17 +90,11 @@ impl RelayLimitsPatch {
     /// # Errors
     /// It is no TOML, or a member is unknown, of another type, or makes no sense. The line of the first is named.
     pub fn parse_toml(text: &str) -> Result<Self, LimitsError> {
-        let members: BTreeMap<Spanned<String>, toml::Value> =
-            toml::from_str(text).map_err(|error| LimitsError::Unreadable(error.to_string()))?;
-        let mut members: Vec<_> = members.into_iter().collect();
-        members.sort_by_key(|(name, _)| name.span().start);
-        let mut patch = Self::default();
-        for (name, value) in members {
-            let line = 1 + text.bytes().take(name.span().start).filter(|byte| *byte == b'\n').count();
-            let value = serde_json::to_value(value).unwrap_or_default();
-            patch.set(name.get_ref(), &value).map_err(|error| LimitsError::At { line, error: Box::new(error) })?;
+        let LimitsFile { relay, api_rate } = LimitsFile::parse_toml(text)?;
+        match api_rate {
+            None => Ok(relay),
+            Some(_) => Err(LimitsError::Unknown { name: "api_rate".to_owned(), nearest: None }),
         }
-        Ok(patch)
     }
 }
 
@@ -145,6 +140,11 @@ mod tests {
             ("burst", "`burst` is no NAME=VALUE, such as burst=100"),
             ("burts=5", "there is no limit `burts`; did you mean `burst`?"),
             ("frames-per-second=5", "there is no limit `frames-per-second`; did you mean `framesPerSecond`?"),
+            (
+                "x=5",
+                "there is no limit `x`; there are sessions, framesPerSecond, burst, rateMode, clientBacklog, sessionBacklog, \
+                 stall, ping, sweep, grace, takeover",
+            ),
             ("burst=0", "`burst` must be frames at once, from 1 to 10000000, not 0"),
             ("burst=many", "`burst` must be frames at once, from 1 to 10000000, not \"many\""),
             ("stall=1ms", "`stall` must be a time from 10ms to 24h, such as 30s, not \"1ms\""),

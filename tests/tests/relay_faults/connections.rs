@@ -149,6 +149,39 @@ async fn rel_20_a_connection_has_a_rate_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_and_a_rate_end_with_their_rule() {
+    for window in [None, Some("for = \"7s\"")] {
+        let faulty = one(&format!("role = \"daemon\"\n{}", window.unwrap_or_default()), "{ pause = \"1h\" }");
+        let mut daemon = faulty.bench.daemon().await;
+        let client = faulty.bench.client(1).await;
+        client.send(data(1, vec![1; 40]));
+        assert_eq!(daemon.within(Duration::from_secs(5)).await, None);
+        if window.is_none() {
+            faulty.faults.clear().unwrap();
+        }
+        assert_eq!(daemon.got().await, Got::Frame(data(1, vec![1; 40])));
+        assert_eq!(faulty.bench.seconds(), if window.is_none() { 5 } else { 7 });
+
+        let rule = "role = \"client\"";
+        let faulty = one(&format!("{rule}\n{}", window.unwrap_or_default()), "{ limit = 1 }");
+        let mut daemon = faulty.bench.daemon().await;
+        let mut client = faulty.bench.client(1).await;
+        (0..3).for_each(|_| client.send(data(1, vec![1; 40])));
+        assert_eq!(client.got().await, control(ControlCode::RateLimited, 0));
+        assert_eq!(daemon.got().await, Got::Frame(data(1, vec![1; 40])));
+        if window.is_none() {
+            faulty.faults.clear().unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        (0..9).for_each(|_| client.send(data(1, vec![2; 40])));
+        for _ in 0..9 {
+            assert_eq!(daemon.got().await, Got::Frame(data(1, vec![2; 40])), "{window:?}");
+        }
+        client.is_undisturbed().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn rel_24_the_relay_restarts() {
     let faulty = one("role = \"daemon\"\nage = \"5s\"\ntimes = 1", "{ restart = \"20s\" }");
     let mut daemon = faulty.bench.daemon().await;

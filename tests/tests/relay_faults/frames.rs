@@ -215,17 +215,33 @@ async fn every_frame_is_counted_once_at_each_rule() {
 
 #[tokio::test(start_paused = true)]
 async fn rules_that_are_taken_away_leave_nothing_behind() {
-    let faulty = one(DATA_IN, "{ delay = \"10s\" }");
+    for place in [DATA_IN, DATA_OUT] {
+        let faulty = one(place, "{ delay = \"1h\" }");
+        let mut daemon = faulty.bench.daemon().await;
+        let client = faulty.bench.client(1).await;
+        client.send(numbered(0));
+        client.send(numbered(1));
+        assert_eq!(daemon.within(Duration::from_secs(1)).await, None, "{place}");
+        faulty.faults.clear().unwrap();
+        assert_eq!([number(daemon.got().await), number(daemon.got().await)], [0, 1], "{place}");
+        client.send(numbered(2));
+        assert_eq!((number(daemon.got().await), faulty.bench.seconds()), (2, 1), "{place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_ends_with_its_rule_and_those_of_other_rules_go_on() {
+    let faulty = Faulty::new(&format!(
+        "[[fault]]\nid = \"long\"\non = \"relay.frame\"\n{DATA_IN}\ndo = {{ delay = \"1h\" }}\n\
+         [[fault]]\nid = \"short\"\non = \"relay.frame\"\n{DATA_IN}\ndo = {{ delay = \"20s\" }}\n\
+         [[fault]]\nid = \"over\"\non = \"relay.frame\"\n{DATA_OUT}\nfor = \"40s\"\ndo = {{ delay = \"1h\" }}\n"
+    ));
     let mut daemon = faulty.bench.daemon().await;
     let client = faulty.bench.client(1).await;
     client.send(numbered(0));
     assert_eq!(daemon.within(Duration::from_secs(1)).await, None);
-    faulty.faults.clear().unwrap();
-    client.send(numbered(1));
-    assert_eq!([number(daemon.got().await), number(daemon.got().await)], [0, 1]);
-    assert_eq!(faulty.bench.seconds(), 10);
-    client.send(numbered(2));
-    assert_eq!((number(daemon.got().await), faulty.bench.seconds()), (2, 10));
+    assert!(faulty.faults.remove("long").unwrap());
+    assert_eq!((number(daemon.got().await), faulty.bench.seconds()), (0, 40), "20 s of one, and the rest of the other");
 }
 
 #[tokio::test(start_paused = true)]

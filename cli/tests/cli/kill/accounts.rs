@@ -130,8 +130,8 @@ fn pick<'a, T>(source: &mut dyn Entropy, from: &[&'a T]) -> Option<&'a T> {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     now: Accounts,
-    /// As they are in a new store, and after a reset.
-    first: Accounts,
+    /// As they were when this life began; none before the first.
+    begun: Option<Accounts>,
     /// The change that got no answer.
     unknown: Option<Change>,
     under_way: bool,
@@ -213,9 +213,9 @@ impl Book {
         self.changes += 1;
     }
 
-    /// All is as in a new store.
+    /// All is as when this life began.
     pub(super) fn reset(&mut self) {
-        self.now = self.first.clone();
+        self.now = self.begun.clone().expect("a life has begun");
     }
 
     /// Whether a user was added and not removed.
@@ -223,7 +223,7 @@ impl Book {
         self.now.users.iter().filter(|id| id.starts_with("u-k")).max_by_key(|id| id[3..].parse::<u32>().unwrap())
     }
 
-    /// What the process says is what was acknowledged; of a change without an answer, all or nothing. And credentials do what they
+    /// At the start of a life: what the process says is what was acknowledged; of a change without an answer, all or nothing. And credentials do what they
     /// may, and no more.
     pub(super) async fn check(&mut self, target: &Target) {
         let (status, answer) = target.admin(Method::GET, "accounts", Value::Null).await.unwrap();
@@ -231,9 +231,11 @@ impl Book {
         let mut seen: Accounts = serde_json::from_value(answer).unwrap();
         // Those come and go beside.
         seen.daemons.retain(|daemon| daemon.name.as_deref() != Some(REGISTERED));
+        // Nobody serves any, and the answers to changes do not matter.
+        seen.unserved_regions.clear();
         sort(&mut seen);
-        if self.first == Accounts::default() {
-            (self.first, self.now) = (seen.clone(), seen.clone());
+        if self.begun.is_none() {
+            self.now = seen.clone();
         }
         let mut may_be = vec![self.now.clone()];
         if let Some(change) = self.unknown.take() {
@@ -245,7 +247,7 @@ impl Book {
             may_be.push(after);
         }
         assert!(may_be.contains(&seen), "{seen:#?}\nis none of\n{may_be:#?}");
-        self.now = seen;
+        (self.begun, self.now) = (Some(seen.clone()), seen);
         self.check_credentials(target).await;
     }
 

@@ -66,6 +66,16 @@ fn names_stay_when_others_go() {
 }
 
 #[test]
+fn a_rule_with_a_large_number_in_its_name_ends_no_derived_names() {
+    let mut faults = faults(0, vec![]);
+    for name in ["rule-18446744073709551615", "rule-1", "rule-1000000", "rule-1000001"] {
+        faults.add(rule(name, ApiAction::Cut), at(0)).unwrap();
+    }
+    let mut add = || faults.add(rule("", ApiAction::Cut), at(0)).unwrap().to_string();
+    assert_eq!([add(), add()], ["rule-1000002", "rule-1000003"]);
+}
+
+#[test]
 fn each_action_is_possible_where_the_table_says() {
     for place in Place::ALL {
         for action in Action::one_of_each() {
