@@ -335,7 +335,5 @@ fn until(at: u64, wait: u64) -> u64 {
 }
 
 fn early(what: &str, before: u64) -> String {
-    format!(
-        "{what} while {MOST_SHARING} others were told to wait, {before} ms before the first of their Retry-After was over"
-    )
+    format!("{what} {before} ms before the first of {MOST_SHARING} Retry-Afters was over")
 }
