@@ -215,7 +215,7 @@ witnesses! {
             control(&client, &mut link, ControlCode::SessionPaused, State::Paused).await;
             due(control(&client, &mut link, ControlCode::SessionResumed, State::Active)).await;
             // The far end goes on with its own keys, counter and window too.
-            let next = pong(&mut link).await;
+            let next = due(pong(&mut link)).await;
             assert_eq!(next, last + 1);
             last = next;
         }
