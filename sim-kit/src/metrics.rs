@@ -14,7 +14,7 @@
 //! | `sideband_sim_key_sets_total` | counter | `result` |
 //! | `sideband_sim_key_rotations_total` | counter | `hard` |
 //! | `sideband_sim_grades_total` | counter | `rule`, `party`; from zero on when the books are begun anew |
-//! | `sideband_sim_faults_total` | counter | `rule`, `other` for rules that fired longest ago, beyond [`MAX_FAULT_SERIES`] |
+//! | `sideband_sim_faults_total` | counter | `rule`, `other` for rules that fired longest ago, beyond 2,000 of them |
 //! | `sideband_sim_events_total` | counter | `kind`, of kinds that are not counted above |
 //! | `sideband_sim_forwarded_frames_total`, `sideband_sim_forwarded_bytes_total` | counter | |
 //! | `sideband_sim_dropped_frames_total` | counter | `reason` |
