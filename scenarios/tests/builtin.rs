@@ -2,7 +2,10 @@
 
 mod stories;
 
-use sideband_scenarios::builtin;
+use sideband_scenarios::{
+    builtin,
+    picture::{Model, Options, html, mermaid, svg},
+};
 use stories::{run, told};
 
 macro_rules! stories {
@@ -32,5 +35,18 @@ fn every_builtin_has_a_story_here_or_beside() {
         .collect();
     for one in builtin::all() {
         assert!(stories.iter().any(|story| story == one.name), "{} has no story", one.name);
+    }
+}
+
+/// What is told late stands behind what came later; no form of picture minds.
+#[test]
+fn long_and_crowded_runs_can_be_drawn() {
+    for name in ["thundering-herd", "long-haul"] {
+        let model = Model::new(&run(name, 0).trace, &Options::default());
+        for drawn in [svg::render(&model), mermaid::render(&model), html::render(&model)] {
+            for column in &model.columns {
+                assert!(drawn.contains(&column.name), "{name} without {}", column.name);
+            }
+        }
     }
 }

@@ -33,7 +33,7 @@ pub fn render(model: &Model) -> String {
     };
     let (mut last, mut covered): (Option<u64>, u64) = (None, 0);
     for row in &model.rows {
-        if let Some(last) = last.filter(|last| row.at - last >= QUIET) {
+        if let Some(last) = last.filter(|last| row.at.saturating_sub(*last) >= QUIET) {
             let quiet = row.at.saturating_sub(covered.max(last));
             if quiet >= QUIET {
                 let _ = writeln!(out, "    Note over {all}: … {} quiet …", words::span(quiet));
